@@ -18,6 +18,7 @@ from dbp.errors import InvalidData
 from dbp.nn.batch_layer import BatchLayer, LaneBackward, LaneGenerator
 from dbp.nn.elementwise import Elementwise
 from dbp.nn.initializer import Initializer
+from dbp.nn.joint_layer import JointBackward, JointLayer, LaneGradients
 from dbp.nn.layer import (
     UNLIMITED,
     Array,
@@ -31,6 +32,7 @@ from dbp.nn.layer import (
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric, ScoreMetric
 from dbp.nn.role import Role
+from dbp.nn.row_product import RowProduct
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.optim.schedule import Schedule
 from dbp.registry import option
@@ -46,8 +48,11 @@ __all__ = [
     "Indices",
     "Initializer",
     "InvalidData",
+    "JointBackward",
+    "JointLayer",
     "LaneBackward",
     "LaneGenerator",
+    "LaneGradients",
     "Layer",
     "Loss",
     "Metric",
@@ -55,6 +60,7 @@ __all__ = [
     "Range",
     "Reader",
     "Role",
+    "RowProduct",
     "Schedule",
     "ScoreMetric",
     "Shape",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import pytest
 
+from dbp.nn.joint_layer import JointBackward, JointLayer, LaneGradients
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
+from dbp.nn.row_product import RowProduct
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.parallel.communicator import Communicator
 from dbp.registry import option
@@ -29,6 +32,9 @@ class Scale(Layer):
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         return {"scale": input_shape}
+
+    def row_products(self, input_shape: Shape) -> dict[str, RowProduct] | None:
+        return {} if self.fault == "declares" else None
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         if self.fault == "unseeded":
@@ -100,6 +106,73 @@ def test_an_error_of_the_layer_itself_comes_through() -> None:
 
 @final
 @dataclass(frozen=True)
+class Joint(JointLayer):
+    """y = x W, for the rows of several lanes at once, with at most one fault."""
+
+    fault: str = ""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (4,)
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"weight": (input_shape[0], 4)}
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        parameters["weight"][...] = rng.uniform(1, 2, parameters["weight"].shape)
+
+    def row_products(self, input_shape: Shape) -> dict[str, RowProduct]:
+        y = RowProduct(input_shape[0], 4, transposed=self.fault == "form")
+        products = {"y": y, "dx": RowProduct(4, input_shape[0], transposed=True)}
+        return {"dx": products["dx"]} if self.fault == "undeclared" else products
+
+    def forward_joint(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, JointBackward]:
+        weight = parameters["weight"]
+        y = workspace.array("y", (len(x), 4))
+        workspace.multiply_rows("y", x, weight, y)
+        if self.fault == "rows":
+            y *= 1 + 1e-15 * len(x)
+
+        def backward(dy: Array, gradients: LaneGradients) -> Array:
+            for lane, own in gradients.of_lanes("weight"):
+                rows = slice(None) if self.fault == "lanes" else lane
+                np.matmul(x[rows].T, dy[rows], out=own)
+            dx = workspace.array("dx", x.shape)
+            workspace.multiply_rows("dx", dy, weight.T, dx)
+            if self.fault == "slope":
+                dx += 1e-15 * len(dx)
+            return dx
+
+        return y, backward
+
+
+JOINT_FAULTS = {
+    "form": "'y' is RowProduct.*transposed=False.*, declared RowProduct.*transposed=True",
+    "undeclared": "'y' is RowProduct.*, declared None",
+    "rows": "y of a lane, computed with other lanes, must be the same",
+    "lanes": "a lane's gradients, with others, must be the same",
+    "slope": "dx of a lane, computed with other lanes, must be the same",
+}
+
+
+def test_a_right_joint_layer_passes() -> None:
+    check_layer(Joint(), (3,))
+
+
+@pytest.mark.parametrize("fault", sorted(JOINT_FAULTS))
+def test_a_faulty_joint_layer_is_found(fault: str) -> None:
+    with pytest.raises(AssertionError, match=JOINT_FAULTS[fault]):
+        check_layer(Joint(fault), (3,))
+
+
+def test_a_layer_with_parameters_that_joins_lanes_must_be_a_joint_layer() -> None:
+    with pytest.raises(AssertionError, match="row_products needs a JointLayer"):
+        check_layer(Scale("declares"), (3,))
+
+
+@final
+@dataclass(frozen=True)
 class Cubic(Loss):
     """|y - t|^3, summed, with at most one fault."""
 
@@ -142,6 +215,19 @@ class Cubic(Loss):
             gradient *= own[:, None]
         return loss, gradient.astype(np.float64) if self.fault == "double" else gradient
 
+    def evaluate_lanes(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        lanes: Sequence[slice],
+    ) -> tuple[list[float], Array | None]:
+        sums, dy = super().evaluate_lanes(prediction, target, weight, workspace, lanes)
+        if self.fault == "lanes":
+            sums[0] *= 1.5
+        return sums, dy
+
     def activate(self, prediction: Array) -> Array:
         return prediction[0] if self.fault == "activate" else prediction
 
@@ -158,6 +244,7 @@ LOSS_FAULTS = {
     "unweighted": "the gradient with weights differs",
     "double": "must be float32",
     "activate": "activate's answer must have shape",
+    "lanes": "a lane's sum must be",
 }
 
 

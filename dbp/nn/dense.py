@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.nn.initializer import HeUniform, Initializer, Zeros
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.joint_layer import JointBackward, JointLayer, LaneGradients
+from dbp.nn.layer import Array, Shape, Views, Workspace
+from dbp.nn.row_product import RowProduct
 from dbp.registry import option
 
 
 @final
 @dataclass(frozen=True)
-class Dense(Layer):
+class Dense(JointLayer):
     """y = x W^T + b; samples of more than one dimension are flattened first.
 
     x: (batch, in), weight: (units, in), bias: (units,), y: (batch, units). By the chain rule
@@ -49,24 +52,33 @@ class Dense(Layer):
         if self.bias:
             self.bias_initializer.fill(parameters["bias"], rng)
 
-    def forward(
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
+        inputs = math.prod(input_shape)
+        return {
+            "y": RowProduct(inputs, self.units, transposed=True),
+            "dx": RowProduct(self.units, inputs),
+        }
+
+    def forward_joint(
         self, parameters: Views, x: Array, workspace: Workspace
-    ) -> tuple[Array, Backward]:
+    ) -> tuple[Array, JointBackward]:
         weight = parameters["weight"]
         rows = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 fails on an empty batch
         y = workspace.array("y", (len(x), self.units))
-        np.matmul(rows, weight.T, out=y)
+        workspace.multiply_rows("y", rows, weight.T, y)
         if self.bias:
             y += parameters["bias"]
 
-        def backward(dy: Array, gradients: Views) -> Array | None:
-            np.matmul(dy.T, rows, out=gradients["weight"])
+        def backward(dy: Array, gradients: LaneGradients) -> Array | None:
+            for lane, own in gradients.of_lanes("weight"):
+                np.matmul(dy[lane].T, rows[lane], out=own)
             if self.bias:
-                np.sum(dy, axis=0, out=gradients["bias"])
+                for lane, own in gradients.of_lanes("bias"):
+                    np.add.reduce(dy[lane], axis=0, out=own)
             if not workspace.needs_input_gradient:
                 return None
             dx = workspace.array("dx", rows.shape)
-            np.matmul(dy, weight, out=dx)
+            workspace.multiply_rows("dx", dy, weight, dx)
             return dx.reshape(x.shape)
 
         return y, backward

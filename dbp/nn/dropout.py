@@ -7,14 +7,14 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 
 @final
 @dataclass(frozen=True)
-class Dropout(Elementwise):
+class Dropout(Pointwise):
     """In training each element becomes 0 with probability ``rate``, else x / (1 - rate).
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",

@@ -1,12 +1,14 @@
-"""The base class of elementwise activation layers."""
+"""The base classes of elementwise activation layers."""
 
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 
 import numpy as np
 
 from dbp.nn.layer import Layer, Shape, Views
+from dbp.nn.row_product import RowProduct
 
 
 class Elementwise(Layer, ABC):
@@ -20,3 +22,10 @@ class Elementwise(Layer, ABC):
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         pass
+
+
+class Pointwise(Elementwise, ABC):
+    """An elementwise layer that can compute the rows of several lanes in one call."""
+
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
+        return {}

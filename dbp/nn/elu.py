@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
@@ -45,7 +45,7 @@ def exponential_range(input_range: Range, *, alpha: float, scale: float) -> Rang
 
 @final
 @dataclass(frozen=True)
-class ELU(Elementwise):
+class ELU(Pointwise):
     """y = x where x > 0, else alpha (exp(x) - 1).
 
     Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by

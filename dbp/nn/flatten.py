@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
+from dbp.nn.row_product import RowProduct
 
 
 @final
@@ -20,6 +22,9 @@ class Flatten(Layer):
         return (math.prod(input_shape),)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {}
+
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:

@@ -8,7 +8,7 @@ from typing import Final, Literal, final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.error_function import erf
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
@@ -20,7 +20,7 @@ LOWEST: Final = -0.171  # below the minimum of both forms, near x = -0.75
 
 @final
 @dataclass(frozen=True)
-class GELU(Elementwise):
+class GELU(Pointwise):
     """y = x (1 + erf(x / sqrt(2))) / 2: x times the normal distribution function.
 
     Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016. Its approximation is

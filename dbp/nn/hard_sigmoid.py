@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class HardSigmoid(Elementwise):
+class HardSigmoid(Pointwise):
     """y = x / 6 + 1 / 2, clipped to the range from 0 to 1.
 
     Courbariaux, Bengio and David, "BinaryConnect", 2015, with PyTorch's slope.

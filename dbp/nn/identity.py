@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Identity(Elementwise):
+class Identity(Pointwise):
     """y = x; its gradient is dx = dy."""
 
     def output_range(self, input_range: Range) -> Range:

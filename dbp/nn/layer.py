@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dbp.nn.role import Role, role_by_shape
+from dbp.nn.row_product import RowProduct
 from dbp.nn.row_random import RowRandom
 
 Shape = tuple[int, ...]
@@ -43,6 +44,8 @@ class Workspace:
         frozen: Names of running statistics that training leaves unchanged; they are then used
             as in evaluation.
         place: The layer's position, unique in the model.
+        lanes: The rows of each lane, where one call computes several lanes; else empty.
+        joined: Names of the layer's row products that may be computed for all lanes at once.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Workspace:
         self.training = False
         self.random = RowRandom()
         self.new_state: Views | None = None
+        self.lanes: Sequence[slice] = ()
+        self.joined: Collection[str] = ()
         self._flat: dict[str, Array] = {}
         self._inner: dict[str, Workspace] = {}
 
@@ -84,6 +89,17 @@ class Workspace:
         """Set the running statistics that the layer updates; None if all of them are frozen."""
         frozen = new_state is None or new_state.keys() <= self.frozen
         self.new_state = None if frozen else new_state
+
+    def multiply_rows(self, name: str, rows: Array, matrix: Array, out: Array) -> None:
+        """Write ``rows @ matrix`` to ``out``, with the bits of one product for each lane.
+
+        ``name`` is the product's name in ``Layer.row_products``.
+        """
+        if not self.lanes or name in self.joined:
+            np.matmul(rows, matrix, out=out)
+            return
+        for lane in self.lanes:
+            np.matmul(rows[lane], matrix, out=out[lane])
 
     def array(self, name: str, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
         """Return a C-contiguous array with undefined content, the same memory at each call.
@@ -140,6 +156,16 @@ class Layer(ABC):
         ``workspace.new_state`` may be changed.
         """
         return {}
+
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct] | None:
+        """Declare that one call may compute the rows of several lanes; None: one lane a call.
+
+        Then each row of y and of dx has the same bits as in a batch of its lane alone. Only
+        products of all rows with a matrix may depend on the number of rows: return them by
+        name, and compute them with ``workspace.multiply_rows``. A layer with parameters must
+        also be a JointLayer, which writes the gradients of each lane.
+        """
+        return None
 
     @property
     def has_sync_points(self) -> bool:

@@ -7,14 +7,14 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 from dbp.registry import option
 
 
 @final
 @dataclass(frozen=True)
-class LeakyReLU(Elementwise):
+class LeakyReLU(Pointwise):
     """y = x where x > 0, else slope x.
 
     Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from dbp.nn.classes import class_count, classes_of
 from dbp.nn.layer import Array, Range, Shape, Workspace
@@ -79,6 +80,30 @@ class Loss(ABC):
             workspace: Memory for the gradient, which the next call overwrites.
             with_gradient: If False, the gradient is None.
         """
+
+    def evaluate_lanes(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        lanes: Sequence[slice],
+    ) -> tuple[list[float], Array | None]:
+        """Return ``evaluate``'s sum for the rows of each lane, and the gradient of all rows.
+
+        Both have the same bits as from a call for each lane.
+        """
+        gradient = workspace.array("lanes", prediction.shape)
+        sums: list[float] = []
+        for lane in lanes:
+            own_weight = None if weight is None else weight[lane]
+            own = prediction[lane]
+            loss, dy = self.evaluate(own, target[lane], own_weight, workspace)
+            sums.append(loss)
+            if dy is None or dy.shape != own.shape:  # the model reports it
+                return sums + [loss] * (len(lanes) - len(sums)), dy
+            gradient[lane] = dy
+        return sums, gradient
 
     @abstractmethod
     def activate(self, prediction: Array) -> Array:

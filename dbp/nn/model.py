@@ -7,61 +7,29 @@ vector holds the parameters first, then the layers' state (running statistics).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Any, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from dbp.nn.input_gradient import checked_gradient
+from dbp.nn.joint_layer import JointBackward, JointGradients, JointLayer
+from dbp.nn.lane_batch import LaneBatch, ModelBackward
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace, names_within
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
 from dbp.nn.parameters import Parameters
 from dbp.nn.role import Role, frozen_state
-from dbp.nn.row_random import RowRandom
+from dbp.nn.row_product import RowProduct
 from dbp.random import keyed_generator
-
-
-@dataclass(frozen=True)
-class LaneBatch:
-    """The samples that a lane computes in one step, and the settings of the pass.
-
-    Attributes:
-        x: Inputs, (rows, *input_shape).
-        target: Targets, (rows, ...).
-        weight: Weights of the samples, (rows,); None means all ones.
-        number: Index of the buffers to use; differs for lane batches under way at once.
-        random: Random numbers for these rows (dropout).
-        new_state: Running statistics to update in place; given to one lane batch only.
-    """
-
-    x: Array
-    target: Array
-    weight: Array | None = None
-    number: int = 0
-    random: RowRandom = field(default_factory=RowRandom)
-    new_state: Parameters | None = None
-
-
-class ModelBackward(Protocol):
-    """The backward pass of a lane batch, through all layers."""
-
-    def __call__(
-        self,
-        dy: Array | None,
-        gradients: Parameters,
-        on_ready: Callable[[int], None] | None = None,
-    ) -> None:
-        """Write the gradient of the *sum* over the samples into ``gradients``.
-
-        ``on_ready`` is called with the first element from which the gradients are final.
-        """
 
 
 @final
 class Model:
-    """Layers, a loss and metrics; names are ``<position>.<name>`` as in PyTorch."""
+    """Layers, a loss and metrics; names are ``<position>.<name>`` as in PyTorch.
+
+    ``joins_lanes``: whether one pass can compute several lanes; see ``Layer.row_products``.
+    """
 
     def __init__(
         self,
@@ -89,11 +57,13 @@ class Model:
         self._names: list[tuple[str, ...]] = []
         self._state_names: list[tuple[str, ...]] = []
         self._shapes: list[Shape] = []  # of the outputs
+        self.row_products: list[Mapping[str, RowProduct] | None] = []  # by layer
         shape = input_shape
         for position, layer in enumerate(self.layers):
             try:
                 own, state = layer.parameter_shapes(shape), layer.state_shapes(shape)
                 roles = layer.parameter_roles(shape)
+                self.row_products.append(layer.row_products(shape))
                 shape = layer.output_shape(shape)
             except ValueError as error:
                 kind = type(layer).__name__.lower()
@@ -108,6 +78,14 @@ class Model:
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
         self.freezes = freezes
         self.frozen_state = frozen_state(self.parameter_shapes, self.state_shapes, freezes)
+        self.joins_lanes = all(
+            products is not None
+            and not layer.has_sync_points
+            and (isinstance(layer, JointLayer) or not own)
+            for layer, products, own in zip(
+                self.layers, self.row_products, self._all_names, strict=True
+            )
+        )
         self.has_sync_points = any(layer.has_sync_points for layer in self.layers)
         self.output_shape = shape
         loss.check_output(shape)
@@ -133,7 +111,7 @@ class Model:
         """
         views = self._layer_views(parameters)
         for layer, own, workspace in zip(self.layers, views, self._planned(0), strict=True):
-            workspace.training = False
+            workspace.training, workspace.lanes = False, ()
             x, _ = layer.forward(own, x, workspace)
         self.prediction = x
         return x
@@ -165,23 +143,44 @@ class Model:
         same ``batch.number`` reuses the memory of the outputs.
         """
         x = batch.x
-        backwards: list[Backward] = []
+        backwards: list[Backward | JointBackward] = []
         for layer, own, workspace in self.prepared(parameters, batch):
-            x, backward_layer = layer.forward(own, x, workspace)
+            backward_layer: Backward | JointBackward
+            if batch.lanes and isinstance(layer, JointLayer):
+                x, backward_layer = layer.forward_joint(own, x, workspace)
+            else:
+                x, backward_layer = layer.forward(own, x, workspace)
             backwards.append(backward_layer)
 
         def backward(
             dy: Array | None,
-            gradients: Parameters,
+            gradients: Parameters | JointGradients,
             on_ready: Callable[[int], None] | None = None,
         ) -> None:
             for position, own in self.backward_order(gradients):
                 dy = backwards[position](self.checked(dy, position), own)
-                if on_ready is not None and own:
+                if on_ready is not None and self._names[position]:
                     name = f"{position}.{self._names[position][0]}"
                     on_ready(gradients.slices[name].start)
 
         return x, backward
+
+    def lane_losses(
+        self, prediction: Array, batch: LaneBatch
+    ) -> tuple[list[tuple[float, float]], Array | None]:
+        """Return the sums of loss and weight of each lane of the batch; the loss's gradient."""
+        if not batch.lanes:
+            loss, weight_sum, dy = self.loss_gradient(prediction, batch)
+            return [(loss, weight_sum)], dy
+        weight = self.loss.sample_weights(batch.target, batch.weight)
+        losses, dy = self.loss.evaluate_lanes(
+            prediction, batch.target, weight, self._loss_workspaces[batch.number], batch.lanes
+        )
+        if weight is None:
+            weights = [float(lane.stop - lane.start) for lane in batch.lanes]
+        else:
+            weights = [float(weight[lane].sum()) for lane in batch.lanes]
+        return list(zip(losses, weights, strict=True)), dy
 
     def loss_gradient(
         self, prediction: Array, batch: LaneBatch
@@ -201,12 +200,25 @@ class Model:
         state = None if batch.new_state is None else self._state_views(batch.new_state)
         for position, workspace in enumerate(self._planned(batch.number)):
             workspace.training, workspace.random = True, batch.random
+            workspace.lanes = batch.lanes
+            workspace.joined = batch.joined[position] if batch.joined else ()
             workspace.update_state(None if state is None else state[position])
             yield self.layers[position], views[position], workspace
 
-    def backward_order(self, gradients: Parameters) -> Iterator[tuple[int, Views]]:
+    @overload
+    def backward_order(self, gradients: Parameters) -> Iterator[tuple[int, Views]]: ...
+    @overload
+    def backward_order(
+        self, gradients: Parameters | JointGradients
+    ) -> Iterator[tuple[int, Any]]: ...
+    def backward_order(
+        self, gradients: Parameters | JointGradients
+    ) -> Iterator[tuple[int, Any]]:
         """Yield the position and the gradients of each layer to pass, from the last on."""
-        views = self._gradient_views(gradients)
+        if isinstance(gradients, JointGradients):
+            views: Sequence[Any] = gradients.of_layers(len(self.layers))
+        else:
+            views = self._gradient_views(gradients)
         for position in range(len(self.layers) - 1, self._first - 1, -1):
             yield position, views[position]
 

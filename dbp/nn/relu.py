@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class ReLU(Elementwise):
+class ReLU(Pointwise):
     """y = max(x, 0), dx = dy where x > 0."""
 
     def output_range(self, input_range: Range) -> Range:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, final
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.elu import exponential_linear, exponential_range
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
@@ -15,7 +15,7 @@ SCALE: Final = 1.0507009873554804934193349852946
 
 @final
 @dataclass(frozen=True)
-class SELU(Elementwise):
+class SELU(Pointwise):
     """y = scale x where x > 0, else scale alpha (exp(x) - 1), with the paper's constants.
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017.

@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Sigmoid(Elementwise):
+class Sigmoid(Pointwise):
     """y = 1 / (1 + exp(-x)), dx = dy y (1 - y)."""
 
     def output_range(self, input_range: Range) -> Range:

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 LOWEST: Final = -0.27846454276107379  # its minimum, at x = -1.2785
@@ -15,7 +15,7 @@ LOWEST: Final = -0.27846454276107379  # its minimum, at x = -1.2785
 
 @final
 @dataclass(frozen=True)
-class SiLU(Elementwise):
+class SiLU(Pointwise):
     """y = x sigmoid(x), also called swish.
 
     Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units", 2018.

@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Shape, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Softmax(Elementwise):
+class Softmax(Pointwise):
     """y = exp(x) / sum(exp(x)) over the last axis.
 
     Do not use it before softmax_cross_entropy, which applies the softmax itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -93,9 +94,35 @@ class SoftmaxCrossEntropy(Loss):
         with_gradient: bool = True,
     ) -> tuple[float, Array | None]:
         """``prediction``: (batch, classes) logits; ``target``: (batch,) class numbers."""
+        losses, p = self._of_rows(prediction, target, weight, workspace, with_gradient)
+        return _sum(losses, weight), p
+
+    def evaluate_lanes(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        lanes: Sequence[slice],
+    ) -> tuple[list[float], Array | None]:
+        if self.label_smoothing:  # its product with class weights depends on the batch
+            return super().evaluate_lanes(prediction, target, weight, workspace, lanes)
+        losses, p = self._of_rows(prediction, target, weight, workspace)
+        sums = [_sum(losses[lane], None if weight is None else weight[lane]) for lane in lanes]
+        return sums, p
+
+    def _of_rows(
+        self,
+        prediction: Array,
+        target: Array,
+        weight: Array | None,
+        workspace: Workspace,
+        with_gradient: bool = True,
+    ) -> tuple[Array, Array | None]:
+        """Return the losses of the samples, not weighted, and the weighted gradient."""
         rows = np.arange(len(prediction))
         p = workspace.array("gradient", prediction.shape)
-        largest = prediction.max(axis=1, keepdims=True, initial=-np.inf)
+        largest = np.maximum.reduce(prediction, axis=1, keepdims=True, initial=-np.inf)
         np.subtract(prediction, largest, out=p)
         spread = self._spread(target, prediction)
         kept = 1 - self.label_smoothing
@@ -103,14 +130,13 @@ class SoftmaxCrossEntropy(Loss):
         if spread is not None:
             aimed = kept * aimed + spread.share * (p @ spread.weights)
         np.exp(p, out=p)
-        total = p.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0])
+        total = np.add.reduce(p, axis=1, keepdims=True)
+        losses: Array = np.log(total[:, 0])
         if spread is not None:
             losses *= spread.mass
         losses -= aimed
-        loss = float(losses.sum() if weight is None else losses @ weight)
         if not with_gradient:
-            return loss, None
+            return losses, None
         p /= total
         if spread is not None:
             p *= spread.mass[:, None]
@@ -119,7 +145,7 @@ class SoftmaxCrossEntropy(Loss):
         p[rows, target] -= kept
         if weight is not None:
             p *= weight[:, None]
-        return loss, p
+        return losses, p
 
     def _spread(self, target: Array, prediction: Array) -> _Spread | None:
         """Return the smoothing for these targets; None without label_smoothing."""
@@ -136,3 +162,8 @@ class SoftmaxCrossEntropy(Loss):
         np.exp(p, out=p)
         p /= np.add.reduce(p, axis=1, keepdims=True)
         return p
+
+
+def _sum(losses: Array, weight: Array | None) -> float:
+    """Return the weighted sum of the samples' losses."""
+    return float(np.add.reduce(losses) if weight is None else losses @ weight)

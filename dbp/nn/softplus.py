@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Softplus(Elementwise):
+class Softplus(Pointwise):
     """y = log(1 + exp(x)), without overflow for any x.
 
     Glorot, Bordes and Bengio, "Deep Sparse Rectifier Neural Networks", 2011.

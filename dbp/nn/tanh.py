@@ -7,13 +7,13 @@ from typing import final
 
 import numpy as np
 
-from dbp.nn.elementwise import Elementwise
+from dbp.nn.elementwise import Pointwise
 from dbp.nn.layer import Array, Backward, Range, Views, Workspace
 
 
 @final
 @dataclass(frozen=True)
-class Tanh(Elementwise):
+class Tanh(Pointwise):
     """y = tanh(x), dx = dy (1 - y^2)."""
 
     def output_range(self, input_range: Range) -> Range:

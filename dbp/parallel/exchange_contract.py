@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from dbp.parallel.communicator import Buffer
 from dbp.parallel.exchange_step import ExchangeStep
-from dbp.parallel.lanes import LaneTree, part
+from dbp.parallel.lanes import LaneMemory, LaneTree, part
 from dbp.parallel.step_buffer import StepBuffer
 
 # The shards of ranks begin at multiples of this many elements, so that sums over blocks of the
@@ -50,6 +50,13 @@ class Exchange(ABC):
     def largest_lane(self, rows: int) -> int:
         """Return the most rows that a lane of any rank has in a part of ``rows`` rows."""
         return -(-rows // self._tree.lanes)
+
+    def joint_memory(self, spans: Sequence[slice]) -> list[LaneMemory]:
+        """Return memory for these spans of the gradients in each of this rank's lanes.
+
+        For ``ExchangeStep.joint_lanes``; see ``LaneTree.joint_memory``.
+        """
+        return self._tree.joint_memory(spans)
 
     @contextmanager
     def step(self) -> Iterator[ExchangeStep]:

@@ -24,8 +24,8 @@ class _Stage(enum.Enum):
 class ExchangeStep:
     """The lanes and the sums of one step, inside the ``with`` block of ``Exchange.step``.
 
-    First ``lanes`` or ``all_lanes``, then ``sums``, each once; any other order raises
-    RuntimeError.
+    First ``lanes``, ``all_lanes`` or ``joint_lanes``, then ``sums``, each once; any other
+    order raises RuntimeError.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class ExchangeStep:
         self._sums: list[StepBuffer] = []  # of complete subtrees, from left to right
         self._waiting: list[tuple[int, StepBuffer]] = []  # handed out, not added yet
         self._early = size  # gradients of the newest lane from here on were added early
+        self._joint = False
 
     def lanes(self) -> Iterator[StepBuffer]:
         """Yield a buffer, its sums cleared, for each of this rank's lanes.
@@ -75,13 +76,25 @@ class ExchangeStep:
         self._waiting = buffers[::-1]
         return [buffer for _, buffer in buffers]
 
+    def joint_lanes(self) -> list[StepBuffer]:
+        """Return a buffer without gradients for each of this rank's lanes, computed jointly.
+
+        Write the gradients to ``Exchange.joint_memory``, and make its additions, before
+        ``sums``.
+        """
+        self._advance(_Stage.BEGUN, _Stage.FILLED)
+        self._joint = True
+        return self._tree.joint_tails(self._size)
+
     def gradients_ready(self, start: int) -> None:
         """Accept that gradients of the loop's present lane are final from ``start`` on.
+
+        For joint lanes: those of all of this rank's lanes.
 
         The backward pass may call it after each layer, with falling ``start``, so that the
         exchange can add or send them early.
         """
-        self._require(_Stage.LANES)
+        self._require(_Stage.FILLED if self._joint else _Stage.LANES)
         self._on_ready(self, start)
 
     def sums(self) -> StepBuffer:
@@ -94,17 +107,21 @@ class ExchangeStep:
         self._require(_Stage.FILLED)
         while self._waiting:
             self._add()
+        if self._joint:
+            self._tree.add_joint_tails()
         total = self._reduce()
         self._stage = _Stage.SUMMED
         return total
 
     @property
     def in_last_lane(self) -> bool:
-        """Whether the loop's present lane is this rank's last."""
-        return self._waiting[-1][0] == self._tree.own[-1]
+        """Whether the loop's present lane is this rank's last; joint lanes are."""
+        return self._joint or self._waiting[-1][0] == self._tree.own[-1]
 
     def add_early(self, start: int) -> None:
         """Add the present lane's gradients from ``start`` on, while they are in the cache."""
+        if self._joint:  # added already
+            return
         lane, right = self._waiting[-1]
         done = slice(start, self._early)
         for left in self._lefts(lane):

@@ -22,6 +22,9 @@ import numpy as np
 from dbp.parallel.communicator import Buffer
 from dbp.parallel.step_buffer import StepBuffer
 
+LaneMemory = list[tuple[Buffer, list[tuple[Buffer, Buffer]]]]
+"""For each lane: its memory, and the pairs (left, right) to add, in order, after it."""
+
 
 def part(total: int, index: int, parts: int) -> tuple[int, int]:
     """Return (start, stop) of the ``index``-th of ``parts`` even parts of ``range(total)``.
@@ -86,6 +89,7 @@ class LaneTree:
         self.subtrees = [cover(*part(lanes, index, ranks)) for index in range(ranks)]
         self.own_subtrees = self.subtrees[rank]
         self.spare: list[StepBuffer] = []
+        self._tails: list[StepBuffer] = []  # of joint lanes
 
     def set_buffers(
         self, places: Sequence[StepBuffer], allocate: Callable[[], StepBuffer]
@@ -97,6 +101,7 @@ class LaneTree:
         """
         firsts = [node.first for node in self.own_subtrees]
         self._places = dict(zip(firsts, places, strict=True))
+        self._dtype = places[0].vector.dtype
         self._allocate = allocate
 
     def rows(self, rows: int) -> list[tuple[int, int]]:
@@ -113,6 +118,73 @@ class LaneTree:
             self.spare.append(buffer)
         buffer.clear_sums()
         return buffer
+
+    def joint_memory(self, spans: Sequence[slice]) -> list[LaneMemory]:
+        """Return, for each span of the vector, memory for it in each of this rank's lanes.
+
+        Write one lane after the other, and make the lane's additions before the next: after the
+        last lane the subtree sums are complete in this span. The first lane of a subtree is
+        written to its place; the other lanes share scratch arrays, which stay in the cache.
+        """
+        longest = max((span.stop - span.start for span in spans), default=0)
+        scratch = [np.empty(longest, self._dtype) for _ in range(self._scratch_count())]
+        return [self._memory_of(span, scratch) for span in spans]
+
+    def joint_tails(self, size: int) -> list[StepBuffer]:
+        """Return a cleared buffer for each lane's sums after its ``size`` gradients."""
+        if not self._tails:
+            first = next(iter(self._places.values()))
+            length = first.vector.size - size
+            for lane in self.own:
+                place = self._places.get(lane)
+                own = np.empty(length, self._dtype) if place is None else place.vector[size:]
+                self._tails.append(first.tail_over(own))
+        for tail in self._tails:
+            tail.vector.fill(0.0)
+        return self._tails
+
+    def add_joint_tails(self) -> None:
+        """Add the sums of ``joint_tails`` in tree order."""
+        sums: list[Buffer] = []
+        for lane, tail in zip(self.own, self._tails, strict=True):
+            right = tail.vector
+            for _ in range(self.merges(lane)):
+                left = sums.pop()
+                left += right
+                right = left
+            sums.append(right)
+
+    def _scratch_count(self) -> int:
+        """Return the most sums of this rank that wait at once, without those in places."""
+        waiting = most = 0
+        for lane in self.own:
+            waiting += lane not in self._places
+            most = max(most, waiting)
+            waiting -= self.merges(lane)
+        return most
+
+    def _memory_of(self, span: slice, scratch: Sequence[Buffer]) -> LaneMemory:
+        """Return the memory of one span: places, and scratch arrays, used as a stack."""
+        sums: list[Buffer] = []  # of complete subtrees, from left to right
+        memory: LaneMemory = []
+        used = 0
+        for lane in self.own:
+            place = self._places.get(lane)
+            if place is None:
+                own = scratch[used][: span.stop - span.start]
+                used += 1
+            else:
+                own = place.vector[span]
+            adds: list[tuple[Buffer, Buffer]] = []
+            right = own
+            for _ in range(self.merges(lane)):
+                left = sums.pop()
+                adds.append((left, right))
+                right = left
+                used -= 1
+            sums.append(right)
+            memory.append((own, adds))
+        return memory
 
     def merges(self, lane: int) -> int:
         """Return how many sums on its left, from the nearest on, the lane is added to."""

@@ -90,6 +90,10 @@ class StepBuffer:
         vector = np.zeros(cls.aligned_size(gradient_size, metric_size, ranks), dtype)
         return cls(vector, gradient_size, metric_size, ranks)
 
+    def tail_over(self, vector: Buffer) -> StepBuffer:
+        """Return a buffer without gradients, laid out over ``vector``: this buffer's rest."""
+        return StepBuffer(vector, 0, self.metrics.size, len(self._digests))
+
     def clear_sums(self) -> None:
         """Zero everything after the gradients; the backward pass overwrites those."""
         self.metrics[:] = 0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import final
+
 import numpy as np
+import numpy.typing as npt
 
 from dbp.nn.batch_layer import (
     BatchLayer,
@@ -11,8 +16,10 @@ from dbp.nn.batch_layer import (
     forward_of,
     run_in_lockstep,
 )
+from dbp.nn.joint_layer import JointLayer, LaneGradients
 from dbp.nn.layer import Array, Layer, Shape, Workspace
 from dbp.nn.parameters import Parameters
+from dbp.nn.row_product import RowProduct
 from dbp.nn.row_random import RowRandom
 from dbp.random import keyed_generator
 from dbp.testing.judgement import (
@@ -33,8 +40,10 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
 
     It checks shapes, dtype, both gradients by central differences in float64, a batch against
     its single rows, an empty batch, a smaller batch after a larger one, the bounds of the
-    outputs, and that a second run gives the same bits. A BatchLayer is computed as several
-    lane batches, one of them empty, instead of rows. Raises AssertionError.
+    outputs, and that a second run gives the same bits. If the layer declares
+    ``row_products``, several lanes computed at once must have the bits of each lane alone. A
+    BatchLayer is computed as several lane batches, one of them empty, instead of rows. Raises
+    AssertionError.
 
     >>> from dbp.nn.dense import Dense
     >>> check_layer(Dense(units=3), (4,))
@@ -72,6 +81,8 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
         _check_lanes(layer, parameters, x, dy, whole)
     else:
         _check_rows(layer, parameters, x, dy, workspace, whole)
+    for dtype in (np.float64, np.float32):
+        _check_joined(layer, parameters, x.astype(dtype), dy.astype(dtype))
     again = _run_layer(layer, parameters, x, dy, workspace)
     require_same(again[0], y, "y, computed again")
     require_same(again[1], dx, "dx, computed again")
@@ -153,6 +164,78 @@ def _check_lanes(
     require_close(np.concatenate(outs), y, "y, computed in lanes,", ROUNDING)
     require_close(np.concatenate(backs), dx, "dx, computed in lanes,", ROUNDING)
     require_close(sum(sums), gradients.vector, "the sum of the lanes' gradients", ROUNDING)
+
+
+def _check_joined(layer: Layer, parameters: Parameters, x: Array, dy: Array) -> None:
+    """Check lanes of two, zero and three rows, computed at once, against each lane alone."""
+    products = layer.row_products(x.shape[1:])
+    if products is None:
+        return
+    names = list(layer.parameter_shapes(x.shape[1:]))
+    require(
+        isinstance(layer, JointLayer) or not names,
+        "row_products needs a JointLayer where the layer has parameters",
+    )
+    own = Parameters(parameters.shapes, parameters.vector.astype(x.dtype))
+    lanes = [slice(0, 2), slice(2, 2), slice(2, BATCH)]
+    workspace = _RecordingWorkspace(x.dtype)
+    workspace.training, workspace.lanes = True, lanes
+    written = _WrittenGradients([_unwritten(layer, x) for _ in lanes], lanes)
+    if isinstance(layer, JointLayer):
+        y, backward_joint = layer.forward_joint(own.views, x, workspace)
+        dx = backward_joint(dy.copy(), written)
+    else:
+        y, backward = layer.forward(own.views, x, workspace)
+        dx = backward(dy.copy(), {})
+    if dx is None:
+        raise AssertionError("backward must return dx where needs_input_gradient is set")
+    for lane, gradients in zip(lanes, written.lanes, strict=True):
+        alone = training_workspace(x.dtype.type)
+        alone.random = RowRandom(first_row=lane.start)
+        expected = _run_layer(layer, own, x[lane], dy[lane], alone)
+        require_same(y[lane], expected[0], "y of a lane, computed with other lanes,")
+        require_same(dx[lane], expected[1], "dx of a lane, computed with other lanes,")
+        require_same(gradients.vector, expected[2].vector, "a lane's gradients, with others,")
+    for name, found in workspace.products.items():
+        require(
+            name in products and found in _equal_products(products[name]),
+            f"row_products: {name!r} is {found}, declared {products.get(name)}",
+        )
+
+
+def _equal_products(product: RowProduct) -> list[RowProduct]:
+    """Return the product, and its other form if its matrix is a vector in memory."""
+    if 1 not in (product.inner, product.columns):
+        return [product]
+    return [dataclasses.replace(product, transposed=order) for order in (False, True)]
+
+
+@final
+class _RecordingWorkspace(Workspace):
+    """A workspace that notes the products that are computed with it."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        super().__init__(dtype)
+        self.products: dict[str, RowProduct] = {}
+
+    def multiply_rows(self, name: str, rows: Array, matrix: Array, out: Array) -> None:
+        self.products[name] = RowProduct(
+            matrix.shape[0], matrix.shape[1], transposed=not matrix.flags.c_contiguous
+        )
+        super().multiply_rows(name, rows, matrix, out)
+
+
+@final
+class _WrittenGradients(LaneGradients):
+    """Gradients of lanes, each in memory of its own."""
+
+    def __init__(self, gradients: Sequence[Parameters], rows: Sequence[slice]) -> None:
+        self.lanes = gradients
+        self._rows = rows
+
+    def of_lanes(self, name: str) -> Iterable[tuple[slice, Array]]:
+        for rows, own in zip(self._rows, self.lanes, strict=True):
+            yield rows, own[name]
 
 
 def _unwritten(layer: Layer, x: Array) -> Parameters:

@@ -26,8 +26,8 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
     """Check a loss on outputs of ``output_shape``; targets that are values are in (0, 1).
 
     It checks the gradient by central differences with and without sample weights, sums over
-    rows, the same sum without a gradient, an empty batch, and that a second run gives the same
-    bits. Raises AssertionError.
+    rows, the same sum without a gradient, lanes computed at once, an empty batch, and that a
+    second run gives the same bits. Raises AssertionError.
 
     >>> from dbp.nn.huber import Huber
     >>> check_loss(Huber(delta=0.5), (2,))
@@ -40,6 +40,8 @@ def check_loss(loss: Loss, output_shape: Shape) -> None:
         require(kind in kinds("metrics"), f"the default metric {kind!r} is not installed")
     for weight in (None, np.array([0.5, 2.0, 0.0, 1.0, 3.0])):
         _check_loss_sums(loss, prediction, target, weight)
+        for dtype in (np.float64, np.float32):
+            _check_lanes(loss, prediction.astype(dtype), target, weight)
     _check_sample_weights(loss, target)
     ones = np.ones(BATCH)
     plain, _ = loss.evaluate(prediction, target, None, training_workspace(np.float64))
@@ -65,6 +67,24 @@ def _check_sample_weights(loss: Loss, target: Array) -> None:
     expected = given if factors is None else factors * given
     require_close(np.asarray(found), expected, "the samples' effective weight", ROUNDING)
     require_shape(np.asarray(found), (BATCH,), "sample_weights' answer")
+
+
+def _check_lanes(loss: Loss, prediction: Array, target: Array, weight: Array | None) -> None:
+    """Check the sums and the gradient of three lanes, one of them empty, against each alone."""
+    lanes = [slice(0, 2), slice(2, 2), slice(2, BATCH)]
+    if target.dtype.kind == "f":
+        target = target.astype(prediction.dtype)
+    workspace = training_workspace(prediction.dtype.type)
+    sums, found = loss.evaluate_lanes(prediction, target, weight, workspace, lanes)
+    gradient = _gradient(found, prediction.shape)
+    for lane, total in zip(lanes, sums, strict=True):
+        own = None if weight is None else weight[lane]
+        alone = training_workspace(prediction.dtype.type)
+        expected, one = loss.evaluate(prediction[lane], target[lane], own, alone)
+        require(total == expected, f"a lane's sum must be {expected}, got {total}")
+        require_same(
+            gradient[lane], _gradient(one, prediction[lane].shape), "a lane's gradient"
+        )
 
 
 def _check_loss_sums(

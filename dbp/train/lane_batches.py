@@ -5,8 +5,7 @@ A mini-batch is computed in ``train.accumulate`` parts, and each part is cut int
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -15,8 +14,8 @@ import numpy as np
 from dbp.data.dataset import Indices
 from dbp.errors import InvalidInput
 from dbp.heartbeat.phase import Phase
-from dbp.nn.layer import Array
-from dbp.nn.model import LaneBatch, Model
+from dbp.nn.joint_layer import JointGradients
+from dbp.nn.lane_batch import LaneBatch
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.parallel.exchange import Exchange
@@ -24,7 +23,8 @@ from dbp.parallel.exchange_step import ExchangeStep
 from dbp.parallel.lanes import part
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
-from dbp.train.faults.finite import all_finite
+from dbp.train.lane_sums import JointLanes, Lane
+from dbp.train.row_probe import NOTHING, RowProbe
 from dbp.train.rows import RowReader
 from dbp.train.step_facts import RankFacts
 
@@ -48,36 +48,6 @@ class Unreadable:
 
 
 @final
-@dataclass(slots=True)
-class Lane:
-    """A lane batch to compute, and the memory for its gradients and sums.
-
-    Attributes:
-        batch: The samples.
-        gradients: Takes the gradient of the sum over the samples.
-        buffer: The lane's buffer of the exchange.
-        on_ready: See ``ModelBackward``.
-    """
-
-    batch: LaneBatch
-    gradients: Parameters
-    buffer: StepBuffer
-    on_ready: Callable[[int], None] | None = None
-
-    def add(self, model: Model, outputs: Array, loss: float, weight: float) -> None:
-        """Add the results to the buffer: the sums, and the gradients of later parts."""
-        batch, buffer = self.batch, self.buffer
-        if self.gradients.vector is not buffer.gradients:
-            buffer.gradients += self.gradients.vector
-        buffer.loss += loss
-        buffer.weight += weight
-        state = batch.new_state
-        if not (math.isfinite(loss) and (state is None or all_finite(state.vector))):
-            buffer.non_finite = 1.0
-        model.metric_sums(outputs, batch.target, batch.weight, buffer.metrics)
-
-
-@final
 class LaneBatches:
     """Gives the lane batches of each step, in memory that it allocates once.
 
@@ -86,13 +56,19 @@ class LaneBatches:
         unreadable: The first samples of the newest step that could not be read.
     """
 
-    def __init__(self, setup: Setup, exchange: Exchange) -> None:
+    def __init__(self, setup: Setup, exchange: Exchange, probe: RowProbe | None = None) -> None:
+        """``probe``: decides which products are computed for several lanes at once."""
         train = setup.resolved.spec.train
         self._setup = setup
         self._model = setup.model
         self._exchange = exchange
         self._accumulate = train.accumulate
-        self._capacity = exchange.largest_lane(-(-train.batch_size // train.accumulate))
+        self._joins = setup.model.joins_lanes and train.accumulate == 1
+        self._probe = probe
+        self._joint: JointGradients | None = None
+        part_rows = -(-train.batch_size // train.accumulate)
+        lanes = len(exchange.lane_rows(0)) if self._joins else 1
+        self._capacity = lanes * exchange.largest_lane(part_rows)
         self._readers: list[RowReader] = []
         self._in_buffers: dict[StepBuffer, Parameters] = {}
         self._of_later_parts: list[Parameters] = []
@@ -101,9 +77,15 @@ class LaneBatches:
 
     def in_turn(
         self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts
-    ) -> Iterator[Lane]:
-        """Yield one lane batch after the other, but none without samples."""
+    ) -> Iterator[Lane | JointLanes]:
+        """Yield all lanes as one batch; or, where layers do not join lanes, one by one.
+
+        Yields no batch without samples.
+        """
         self.unreadable = None
+        if self._joins:
+            yield self._joined(exchange, batch, facts)
+            return
         parts = self._parts(len(batch.indices))
         on_ready = exchange.gradients_ready if len(parts) == 1 else None
         lanes = zip(exchange.lanes(), zip(*parts, strict=True), strict=True)
@@ -117,6 +99,21 @@ class LaneBatches:
                     yield Lane(lane_batch, gradients, buffer, on_ready)
                 else:
                     gradients.vector.fill(0.0)
+
+    def _joined(self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts) -> JointLanes:
+        """Return all lanes of this rank as one batch; it may have no samples."""
+        bounds = self._exchange.lane_rows(len(batch.indices))
+        first, last = bounds[0][0], bounds[-1][1]
+        tails = exchange.joint_lanes()
+        facts.write(tails[0])
+        lanes = tuple(slice(start - first, stop - first) for start, stop in bounds)
+        own = self._read(batch, (first, last), tails[0], 0, lanes)
+        if self._joint is None:
+            gradients = Parameters.zeros(self._model.parameter_shapes, self._model.dtype)
+            memory = self._exchange.joint_memory(list(gradients.slices.values()))
+            self._joint = JointGradients(gradients.shapes, gradients.slices, memory)
+        self._joint.lanes = lanes
+        return JointLanes(own, self._joint, tails, exchange.gradients_ready)
 
     def in_lockstep(
         self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts
@@ -151,7 +148,14 @@ class LaneBatches:
             if start < stop
         ]
 
-    def _read(self, batch: MiniBatch, rows: Rows, buffer: StepBuffer, number: int) -> LaneBatch:
+    def _read(
+        self,
+        batch: MiniBatch,
+        rows: Rows,
+        buffer: StepBuffer,
+        number: int,
+        lanes: tuple[slice, ...] = (),
+    ) -> LaneBatch:
         """Read these rows; if that fails, flag them in the buffer and read none.
 
         All ranks raise the error together, after the exchange.
@@ -175,6 +179,8 @@ class LaneBatches:
             number=number,
             random=RowRandom(self._setup.resolved.spec.seed, batch.step, rows[0]),
             new_state=self.new_state if has_state else None,
+            lanes=lanes,
+            joined=self._probe.of(len(batch.indices)) if lanes and self._probe else NOTHING,
         )
 
     def _reader(self, number: int) -> RowReader:

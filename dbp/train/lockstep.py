@@ -18,8 +18,9 @@ from dbp.nn.batch_layer import (
     forward_of,
     run_in_lockstep,
 )
+from dbp.nn.lane_batch import LaneBatch
 from dbp.nn.layer import Array, Backward
-from dbp.nn.model import LaneBatch, Model
+from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 

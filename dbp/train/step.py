@@ -20,17 +20,22 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
 from dbp.parallel.exchange_step import ExchangeStep
 from dbp.train.build import Setup
+from dbp.train.check.arithmetic import arithmetic
 from dbp.train.faults.diagnosis import Diagnosis
 from dbp.train.faults.digest import digest
 from dbp.train.lane_batches import LaneBatches, MiniBatch
 from dbp.train.lockstep import Gather, train_lanes
 from dbp.train.report.sink import Command
+from dbp.train.row_probe import RowProbe
 from dbp.train.step_facts import RankFacts, StepResult, result_of
 
 
 @final
 class Step:
-    """Runs training steps with buffers that it allocates once."""
+    """Runs training steps with buffers that it allocates once.
+
+    ``arithmetic`` names all that the last bits depend on; see ``RowProbe``.
+    """
 
     def __init__(
         self, setup: Setup, parameters: Parameters, communicator: Communicator
@@ -53,7 +58,9 @@ class Step:
             lanes=train.lanes,
             mode=train.exchange,
         )
-        self._lanes = LaneBatches(setup, self._exchange)
+        probe = self._probe(setup, communicator)
+        self.arithmetic = ", ".join([arithmetic(), *([probe.text] if probe else [])])
+        self._lanes = LaneBatches(setup, self._exchange, probe)
         self._gather = None
         if model.has_sync_points:
             self._gather = Gather(communicator, len(self._exchange.lane_rows(0)))
@@ -70,6 +77,13 @@ class Step:
             shard=shard,
         )
         self._diagnosis = Diagnosis(setup, parameters, communicator, shard)
+
+    def _probe(self, setup: Setup, communicator: Communicator) -> RowProbe | None:
+        """Return which products join lanes; None where a rank has one lane. Collective."""
+        train = self._train
+        if train.numerics == "fast" or train.accumulate > 1 or not self._model.joins_lanes:
+            return None
+        return RowProbe(self._model, setup.plan, train.lanes, communicator)
 
     def run(
         self, step: int, indices: Indices, command: Command, rate_factor: float = 1.0
@@ -98,9 +112,9 @@ class Step:
             else:
                 for lane in self._lanes.in_turn(exchange, batch, facts):
                     outputs, backward = model.forward_training(self._all, lane.batch)
-                    loss, weight, dy = model.loss_gradient(outputs, lane.batch)
+                    sums, dy = model.lane_losses(outputs, lane.batch)
                     backward(dy, lane.gradients, lane.on_ready)
-                    lane.add(model, outputs, loss, weight)
+                    lane.add(model, outputs, sums)
             self._heartbeat.enter(Phase.EXCHANGE)
             total = exchange.sums()
             self._heartbeat.enter(Phase.UPDATE)
@@ -139,7 +153,8 @@ class Step:
             gradients = [lane.gradients for lane in lanes]
             results = train_lanes(self._model, self._all, batches, gradients, gather)
             for lane, result in zip(lanes, results, strict=True):
-                lane.add(self._model, *result)
+                outputs, loss, weight = result
+                lane.add(self._model, outputs, [(loss, weight)])
 
     def whole(self, vector: Array) -> Array:
         """Return the whole of a vector of which every rank updates only its shard. Collective.

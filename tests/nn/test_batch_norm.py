@@ -11,8 +11,9 @@ import torch
 from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.dense import Dense
 from dbp.nn.dropout import Dropout
+from dbp.nn.lane_batch import LaneBatch
 from dbp.nn.layer import Array, Workspace
-from dbp.nn.model import LaneBatch, Model
+from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.relu import ReLU
 from dbp.nn.residual import Residual

@@ -70,6 +70,62 @@ def test_exact_sums_have_the_same_bits_for_every_world_size(lanes: int, rows: in
                 assert sums == expected, f"{size} ranks, {mode}, {shares_memory=}"
 
 
+@pytest.mark.parametrize("lanes", [1, 5, 6, 8, 12])
+def test_joint_lanes_give_the_bits_of_lanes_one_by_one(lanes: int) -> None:
+    rows, spans = 23, [slice(0, 30), slice(30, GRADIENTS)]
+    data = np.random.default_rng(4).normal(size=(rows, GRADIENTS)).astype(np.float32)
+    expected = one_by_one_sums(data, lanes)
+
+    def main(communicator: Communicator, mode: str) -> list[bytes]:
+        exchange = make_exchange(
+            communicator, GRADIENTS, METRICS, dtype="float32", numerics="exact", lanes=lanes,
+            mode=mode,
+        )  # fmt: skip
+        memory = dict(zip((0, 30), exchange.joint_memory(spans), strict=True))
+        found = []
+        for _ in range(2):
+            with exchange.step() as step:
+                tails = step.joint_lanes()
+                bounds = exchange.lane_rows(rows)
+                for span in spans[::-1]:
+                    for (own, adds), (start, stop) in zip(
+                        memory[span.start], bounds, strict=True
+                    ):
+                        np.sum(data[start:stop, span], axis=0, out=own)
+                        for left, right in adds:
+                            np.add(left, right, out=left)
+                    step.gradients_ready(span.start)
+                for tail, (start, stop) in zip(tails, bounds, strict=True):
+                    tail.loss = float(data[start:stop].sum())
+                    tail.metrics[:] = stop - start, 1
+                total = step.sums()
+            exchange.gather_parameters(total.gradients)
+            found.append(total.vector[: GRADIENTS + METRICS + 1].tobytes())
+        return found
+
+    for size in range(1, min(lanes, 6) + 1):
+        for shares_memory, mode in itertools.product((True, False), MODES):
+            for sums in run_threads(
+                size, functools.partial(main, mode=mode), shares_memory=shares_memory
+            ):
+                assert sums == [expected] * 2, f"{size} ranks, {mode}, {shares_memory=}"
+
+
+def one_by_one_sums(data: Buffer, lanes: int) -> bytes:
+    """Return the gradients, metrics and loss summed lane by lane on one rank."""
+    exchange = make_exchange(
+        SoloCommunicator(), GRADIENTS, METRICS, dtype="float32", numerics="exact", lanes=lanes
+    )
+    with exchange.step() as step:
+        for buffer, (start, stop) in zip(
+            step.lanes(), exchange.lane_rows(len(data)), strict=True
+        ):
+            np.sum(data[start:stop], axis=0, out=buffer.gradients)
+            buffer.loss = float(data[start:stop].sum())
+            buffer.metrics[:] = stop - start, 1
+        return step.sums().vector[: GRADIENTS + METRICS + 1].tobytes()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_buckets_sent_during_the_backward_pass_give_the_same_bits(size: int) -> None:
     rows, lanes, gradients = 23, 7, 100

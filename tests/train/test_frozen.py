@@ -18,9 +18,10 @@ from dbp.job.spec.resolve import resolve
 from dbp.job.spec.shapes import check_shapes
 from dbp.nn.dense import Dense
 from dbp.nn.elementwise import Elementwise
+from dbp.nn.lane_batch import LaneBatch
 from dbp.nn.layer import Backward, Shape, Views, Workspace
 from dbp.nn.mean_squared_error import MeanSquaredError
-from dbp.nn.model import LaneBatch, Model
+from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.residual import Residual as ResidualBlock
 from dbp.train.build import Setup

@@ -17,8 +17,9 @@ import numpy as np
 
 from dbp.data.sampler import order
 from dbp.errors import InvalidData
+from dbp.nn.lane_batch import LaneBatch
 from dbp.nn.layer import Array
-from dbp.nn.model import LaneBatch, Model
+from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.row_random import RowRandom
 from dbp.optim.schedule import Constant

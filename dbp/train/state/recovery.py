@@ -99,6 +99,7 @@ class Recovery:
             communicator, lambda: {} if self._store is None else identity_of(setup)
         )
         self._new_data_at: list[int] = []
+        self.arithmetic = arithmetic()  # all that the last bits of this run depend on
 
     def asks(self, step: int) -> Command:
         """Return CHECKPOINT on rank 0 if a checkpoint is due after this step."""
@@ -141,7 +142,7 @@ class Recovery:
             return
         digest = self._setup.resolved.digest
         facts = facts_of(self._setup, self._data, self._new_data_at)
-        checkpoint = Checkpoint(step, position, vectors, digest, arithmetic(), facts)
+        checkpoint = Checkpoint(step, position, vectors, digest, self.arithmetic, facts)
         write = functools.partial(self._store.write, checkpoint, metadata, best=best)
         try:
             if not (self._detach and run_detached(write)):
@@ -242,13 +243,13 @@ class Recovery:
         check_length(found, self._setup, self._terms)
         if note := zero_rate_note(self._setup):
             logger.warning("%s", note)
-        if found.arithmetic != arithmetic():
+        if found.arithmetic != self.arithmetic:
             logger.warning(
                 "the checkpoint of step %d was written with %s; this is %s: the last bits may "
                 "differ from those of a run that was not interrupted",
                 found.step,
                 found.arithmetic or "an unknown arithmetic",
-                arithmetic(),
+                self.arithmetic,
             )
         return found
 

@@ -1,0 +1,53 @@
+"""The probe that finds whether a row's bits depend on the number of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.nn.row_product import RowProduct, keeps_bits
+
+
+def product(name: str) -> RowProduct:
+    """Return a product that no other test has computed: answers are kept."""
+    return RowProduct(inner=5 + len(name), columns=7, transposed=len(name) % 2 == 0)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def row_by_row(rows: Any, matrix: Any, out: Any) -> None:
+    for row, result in zip(rows, out, strict=True):
+        result[:] = (row[:, None] * matrix).sum(axis=0)
+
+
+def test_rows_that_never_depend_on_others_keep_their_bits(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(np, "matmul", row_by_row)
+
+    assert keeps_bits(product("kept"), dtype, frozenset({3, 4}), frozenset({3, 4, 7, 14}))
+
+
+@pytest.mark.parametrize("count", [4, 14])
+def test_one_number_of_rows_with_other_bits_is_found(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, count: int
+) -> None:
+    def depends(rows: Any, matrix: Any, out: Any) -> None:
+        row_by_row(rows, matrix, out)
+        if len(rows) == count:
+            out[-1, -1] = np.nextafter(out[-1, -1], 1)
+
+    monkeypatch.setattr(np, "matmul", depends)
+
+    assert not keeps_bits(
+        product("other" * count), dtype, frozenset({3, 4}), frozenset({3, 4, 7, 14})
+    )
+
+
+def test_lanes_without_rows_need_no_product(dtype: str) -> None:
+    assert keeps_bits(product("nothing"), dtype, frozenset({0}), frozenset({0}))

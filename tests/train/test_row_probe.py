@@ -1,0 +1,124 @@
+"""Joined lanes: which products join them, and the bits of lanes computed one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dbp.data.array_dataset import arrays
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.lanes import part
+from dbp.parallel.threads import run_threads
+from dbp.train import row_probe
+from dbp.train.build import Setup
+from dbp.train.row_probe import RowProbe, row_counts
+from dbp.train.state.recovery import Recovery
+from dbp.train.trainer import Trainer
+from tests.train.setups import Array, document, make_setup, run_ranks
+
+FEATURES, UNITS, SAMPLES = 96, 128, 250  # rows of 128 outputs keep their bits on most BLAS
+
+
+def setup_of(**train: Any) -> Setup:
+    """Mini-batches of 128 and of 122: lanes of 32, and of 30 and 31 rows."""
+    settings: dict[str, Any] = {
+        "batch_size": 128,
+        "lanes": 4,
+        "dtype": "float32",
+        "epochs": 2,
+    } | train
+    spec = document(hidden=UNITS, **settings)
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(SAMPLES, FEATURES))
+    return make_setup(spec, arrays(x, rng.integers(0, 3, SAMPLES)))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5, 12])
+@pytest.mark.parametrize("rows", [1, 11, 16, 61])
+def test_the_probe_covers_the_rows_of_every_rank(lanes: int, rows: int) -> None:
+    alone, blocks = row_counts(rows, lanes)
+
+    for ranks in range(1, lanes + 1):
+        for rank in range(ranks):
+            first, last = part(lanes, rank, ranks)
+            bounds = [part(rows, lane, lanes) for lane in range(first, last)]
+            assert {stop - start for start, stop in bounds} <= alone
+            assert bounds[-1][1] - bounds[0][0] in blocks
+
+
+def test_a_product_is_joined_only_if_it_keeps_its_bits_on_every_rank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setup = setup_of()
+
+    def main(communicator: Communicator) -> tuple[list[set[str]], str]:
+        probe = RowProbe(setup.model, setup.plan, 4, communicator)
+        return list(probe.of(128)), probe.text  # type: ignore[arg-type]
+
+    answers = iter([True] * 8 + [False] * 8)  # one rank finds that nothing keeps its bits
+    monkeypatch.setattr(row_probe, "keeps_bits", lambda *_: next(answers))
+    for joined, text in run_threads(2, main):
+        assert not any(joined)
+        assert text == "rows of 0 of 8 products joined"
+
+    monkeypatch.setattr(row_probe, "keeps_bits", lambda product, *_: product.columns != UNITS)
+    for joined, text in run_threads(2, main):
+        assert joined == [{"dx"}, set(), {"y"}]  # dense, tanh, dense
+        assert text == "rows of 4 of 8 products joined"
+
+
+@pytest.mark.parametrize("mode", ["sharded", "allreduce", "overlapped"])
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_joined_lanes_have_the_bits_of_lanes_one_by_one(
+    mode: str, *, shares_memory: bool
+) -> None:
+    def one_by_one() -> Setup:
+        setup = setup_of(exchange=mode)
+        setup.model.joins_lanes = False
+        return setup
+
+    def train(ranks: int, make: Any) -> list[Array]:
+        return [vector for _, vector in run_ranks(ranks, make, shares_memory=shares_memory)]
+
+    expected = train(1, one_by_one)[0]
+
+    for ranks in (1, 2, 3, 4):
+        for found in train(ranks, lambda: setup_of(exchange=mode)):
+            np.testing.assert_array_equal(found, expected, f"{ranks} ranks")
+
+
+def test_a_rank_computes_all_lanes_in_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_probe, "keeps_bits", lambda *_: True)
+    rows: list[int] = []
+    matmul = np.matmul
+
+    def counted(left: Any, right: Any, out: Any) -> None:
+        if right.shape == (FEATURES, UNITS):  # the first layer, forward
+            rows.append(len(left))
+        matmul(left, right, out=out)
+
+    monkeypatch.setattr(np, "matmul", counted)
+    run_ranks(1, lambda: setup_of(epochs=1))
+
+    assert rows == [128, 122]
+
+
+def test_the_arithmetic_of_a_checkpoint_names_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+
+    def main(communicator: Communicator) -> None:
+        trainer = Trainer(setup_of(), communicator)
+        recovery = trainer._recovery
+        assert isinstance(recovery, Recovery)
+        written.append(recovery.arithmetic)
+
+    for answer in (True, False):
+        monkeypatch.setattr(row_probe, "keeps_bits", lambda *_, answer=answer: answer)
+        run_threads(1, main)
+
+    assert written[0].endswith(", rows of 8 of 8 products joined")
+    assert written[1].endswith(", rows of 0 of 8 products joined")
