@@ -70,6 +70,7 @@ class Exchange(ABC):
             raise RuntimeError("a step of this exchange is under way")
         if self._abandoned:
             self._drain()
+        self._begin()
         step = ExchangeStep(self._tree, self._size, self._gradients_ready, self._reduce)
         self._under_way = True
         try:
@@ -81,6 +82,16 @@ class Exchange(ABC):
 
     def gather_parameters(self, vector: Buffer) -> None:  # noqa: B027 - only if sharded
         """All-gather a flat vector of which every rank has updated its shard. Collective."""
+
+    def any_rank(self, flag: bool) -> bool:
+        """Return whether the flag is set on any rank, after the sums. Collective, if sharded.
+
+        Where every rank has the whole sum, all have the same flag.
+        """
+        return flag
+
+    def _begin(self) -> None:  # noqa: B027 - optional
+        """Wait until this rank may write to the lanes' buffers. Collective."""
 
     def _gradients_ready(  # noqa: B027 - optional
         self, step: ExchangeStep, start: int

@@ -104,6 +104,13 @@ class MessageExchange(Exchange):
             own = vector[self.own].copy()
             self._communicator.start_allgather(own, vector, counts).wait()
 
+    def any_rank(self, flag: bool) -> bool:
+        if self.sharded:
+            flags = np.array([float(flag)])
+            self._communicator.allreduce(flags)
+            flag = bool(flags[0])
+        return flag
+
     def _send_rest(self) -> None:
         for bucket in self._buckets:
             if not bucket.under_way:

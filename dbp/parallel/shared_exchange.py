@@ -1,7 +1,9 @@
 """Sum gradients over ranks through shared memory, in the order of the fixed tree over lanes.
 
 Every rank writes its subtree sums to memory that all ranks read. Each rank adds up its own
-slice of them in tree order. Barriers separate writing and reading; no messages are sent.
+slice of them in tree order. Barriers separate writing and reading; no messages are sent. A
+sharded step has three: before the sums are read, before the flags of all ranks are, and before
+the parameters are.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class SharedExchange(Exchange):
         length = self._total.vector.size
         count = len(tree.own_subtrees)
         regions = communicator.share((count + 1) * length, dtype)
-        # After the subtree sums of a rank: its slice of the total, for the others to copy.
+        # After the subtree sums of a rank: its slice of the total, for the others to copy, and
+        # the flag of ``any_rank``.
         self._given = [region[-length:] for region in regions]
         subtree_sums = {
             node: region[place * length : (place + 1) * length]
@@ -55,6 +58,9 @@ class SharedExchange(Exchange):
         self._gradients = {node: vector[self._part] for node, vector in subtree_sums.items()}
         self._tails = {node: vector[gradient_size:] for node, vector in subtree_sums.items()}
         self._tail_copies = {node: tail.copy() for node, tail in self._tails.items()}
+        self._flags = [given[gradient_size : gradient_size + 1] for given in self._given]
+        self._sums_read = True  # other ranks do not read the subtree sums any more
+        self._given_read = False  # nor what this rank has given
         places = [
             StepBuffer(subtree_sums[node], gradient_size, metric_size, ranks)
             for node in tree.own_subtrees
@@ -69,27 +75,46 @@ class SharedExchange(Exchange):
 
     def _reduce(self) -> StepBuffer:
         self._communicator.barrier()  # all subtree sums are complete
+        self._given_read = True
         lanes, total = self._tree.lanes, self._total.vector
         for node, tail in self._tails.items():
             np.copyto(self._tail_copies[node], tail)  # other ranks read the original
         complete(lanes, self._tail_copies, total[self._size :])
         if self.sharded or self._communicator.size == 1:
             complete(lanes, self._gradients, total[self._part])
-            self._communicator.barrier()  # all ranks have read the tails
+            self._sums_read = False
         else:
             complete(lanes, self._gradients, self._given[self._communicator.rank][self._part])
             self._collect(total)
         return self._total
 
+    def any_rank(self, flag: bool) -> bool:
+        if self.sharded:
+            self._flags[self._communicator.rank][0] = flag
+            self._wait_for_readers()
+            flag = any(other[0] for other in self._flags)
+        return flag
+
     def gather_parameters(self, vector: Buffer) -> None:
         if self.sharded:
-            self._communicator.barrier()  # all ranks have read the previous values
+            if not self._given_read:  # this step has given other values
+                self._communicator.barrier()
             np.copyto(self._given[self._communicator.rank][self._part], vector[self._part])
             self._collect(vector, own_too=False)
+            self._given_read = False
+
+    def _begin(self) -> None:
+        if not self._sums_read:
+            self._wait_for_readers()
+
+    def _wait_for_readers(self) -> None:
+        """Wait until all ranks have read the subtree sums. Collective."""
+        self._communicator.barrier()
+        self._sums_read = True
 
     def _collect(self, vector: Buffer, *, own_too: bool = True) -> None:
         """Copy every rank's slice into the vector. Collective."""
-        self._communicator.barrier()  # all slices are written
+        self._wait_for_readers()  # all slices are written
         for rank, (part, given) in enumerate(zip(self._parts, self._given, strict=True)):
             if own_too or rank != self._communicator.rank:
                 np.copyto(vector[part], given[part])

@@ -76,7 +76,7 @@ class Step:
             dtype=model.dtype,
             shard=shard,
         )
-        self._diagnosis = Diagnosis(setup, parameters, communicator, shard)
+        self._diagnosis = Diagnosis(setup, parameters, communicator, self._exchange)
 
     def _probe(self, setup: Setup, communicator: Communicator) -> RowProbe | None:
         """Return which products join lanes; None where a rank has one lane. Collective."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dbp.parallel.communicator import Buffer, Communicator, SoloCommunicator
+from dbp.parallel.counted import CountedCommunicator
 from dbp.parallel.exchange import Exchange, make_exchange
 from dbp.parallel.exchange_contract import OWN_BLOCK
 from dbp.parallel.exchange_step import ExchangeStep
@@ -124,6 +125,51 @@ def one_by_one_sums(data: Buffer, lanes: int) -> bytes:
             buffer.loss = float(data[start:stop].sum())
             buffer.metrics[:] = stop - start, 1
         return step.sums().vector[: GRADIENTS + METRICS + 1].tobytes()
+
+
+def test_a_sharded_step_in_shared_memory_waits_three_times() -> None:
+    def main(communicator: Communicator) -> list[int]:
+        waits: list[int] = []
+        counted = CountedCommunicator(communicator, lambda: waits.append(1))
+        exchange = make_exchange(
+            counted, GRADIENTS, METRICS, dtype="float32", numerics="exact", lanes=2,
+            mode="sharded",
+        )  # fmt: skip
+        counts = []
+        for applied in (True, True, False, True):
+            before = len(waits)
+            with exchange.step() as step:
+                for buffer in step.lanes():
+                    buffer.gradients[:] = 1
+                total = step.sums()
+            if applied and not exchange.any_rank(flag=False):
+                exchange.gather_parameters(total.gradients)
+            counts.append(len(waits) - before)
+        return counts
+
+    # The step after one that was not applied first waits until its sums have been read. The
+    # first step cannot know that nothing has been given before.
+    assert run_threads(2, main) == [[3, 3, 1, 4]] * 2
+
+
+@pytest.mark.parametrize("shares_memory", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_flag_of_one_rank_is_seen_by_all(mode: str, *, shares_memory: bool) -> None:
+    def main(communicator: Communicator) -> list[bool]:
+        exchange = make_exchange(
+            communicator, GRADIENTS, 0, dtype="float32", numerics="exact", lanes=3, mode=mode
+        )
+        found = []
+        for culprit in (1, 3, 0):  # a rank; 3: none
+            with exchange.step() as step:
+                list(step.lanes())
+                step.sums()
+            own = communicator.rank == culprit if exchange.sharded else culprit < 3
+            found.append(exchange.any_rank(own))
+        return found
+
+    found = run_threads(3, main, shares_memory=shares_memory)
+    assert found == [[True, False, True]] * 3
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

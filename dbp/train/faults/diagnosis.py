@@ -16,8 +16,8 @@ from dbp.data.dataset import Indices
 from dbp.job.failure import FailureReason
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
-from dbp.optim.shard import Shard
 from dbp.parallel.communicator import Communicator
+from dbp.parallel.exchange import Exchange
 from dbp.parallel.step_buffer import StepBuffer
 from dbp.train.build import Setup
 from dbp.train.faults.agreement import all_or_none
@@ -38,13 +38,13 @@ class Diagnosis:
         setup: Setup,
         parameters: Parameters,
         communicator: Communicator,
-        shard: Shard,
+        exchange: Exchange,
     ) -> None:
-        """``shard`` is the part of the gradients that this rank's sums hold."""
+        """``exchange`` is that of the sums."""
         self._setup = setup
         self._parameters = parameters
         self._communicator = communicator
-        self._shard = shard
+        self._exchange = exchange
 
     def failure(
         self, total: StepBuffer, batch: MiniBatch, lanes: LaneBatches
@@ -66,9 +66,7 @@ class Diagnosis:
 
     def _is_finite(self, gradients: Array) -> bool:
         """Return whether the gradients of all ranks' shards are finite. Collective."""
-        odd = np.array([float(not all_finite(gradients[self._shard.own]))])
-        self._shard.allreduce(odd)
-        return not odd[0]
+        return not self._exchange.any_rank(not all_finite(gradients[self._exchange.own]))
 
     def _explain(self, step: int, own: Indices) -> str:
         """Return the message for a non-finite loss or gradient, the same on every rank.
