@@ -67,6 +67,8 @@ class BatchSource:
         direct = self.info.input_dtype == out.dtype
         source = out if direct else self._source(out)
         self._dataset.take_inputs(indices, source)
+        if direct and self.scaling.kind == "none":
+            return
         try:
             with np.errstate(over="raise"):
                 self.scaling.convert(source, out)

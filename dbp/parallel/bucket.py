@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.parallel.communicator import Buffer, Communicator, Pending
-from dbp.parallel.lanes import LaneTree, complete
+from dbp.parallel.lanes import Completion, LaneTree
 
 
 @final
@@ -29,7 +29,6 @@ class Bucket:
         dtype: npt.DTypeLike,
     ) -> None:
         self.span = slice(slices[0].start, slices[-1].stop)
-        self._lanes = tree.lanes
         self._slices = slices
         self._tail = tail
         self._own = slices[rank]
@@ -44,7 +43,8 @@ class Bucket:
         self._result = np.zeros(lengths[rank], dtype)
         nodes = [node for nodes in tree.subtrees for node in nodes]
         rows = self._received.reshape(len(nodes), lengths[rank])
-        self._rows = dict(zip(nodes, rows, strict=True))
+        sums = dict(zip(nodes, rows, strict=True))
+        self._completion = Completion(tree.lanes, sums, self._result)
         self._pending: Pending | None = None
 
     def start_send(self, communicator: Communicator, subtree_sums: Sequence[Buffer]) -> None:
@@ -72,7 +72,7 @@ class Bucket:
     def complete(self, total: Buffer) -> None:
         """Wait for the subtree sums; write this rank's slice of the total, and its tail."""
         self.wait()
-        complete(self._lanes, self._rows, self._result)
+        self._completion.run()
         count = self._own.stop - self._own.start
         total[self._own] = self._result[:count]
         total[self._tail] = self._result[count:]

@@ -194,28 +194,41 @@ class LaneTree:
         return count
 
 
-def complete(lanes: int, subtree_sums: Mapping[Node, Buffer], out: Buffer) -> None:
-    """Add the subtree sums of all ranks in tree order; write the total to ``out``.
+@final
+class Completion:
+    """Adds the subtree sums of all ranks in tree order, in memory that every step uses.
 
-    The subtree sums are overwritten. ``out`` may be the first of them.
+    The subtree sums are overwritten. ``out`` receives the total; it may be the first of them.
     """
-    top = root(lanes)
-    while top not in subtree_sums and top.children[1].first >= lanes:
-        top = top.children[0]  # nothing on the right: no sum
-    if top in subtree_sums:
-        if out is not subtree_sums[top]:
-            np.copyto(out, subtree_sums[top])
-        return
-    left, right = (_sum_of(child, lanes, subtree_sums) for child in top.children)
-    np.add(left, right, out=out)
 
+    def __init__(self, lanes: int, subtree_sums: Mapping[Node, Buffer], out: Buffer) -> None:
+        self._lanes = lanes
+        self._sums = subtree_sums
+        self._additions: list[tuple[Buffer, Buffer, Buffer]] = []  # left, right, result
+        self._copied: Buffer | None = None
+        self._out = out
+        top = root(lanes)
+        while top not in subtree_sums and top.children[1].first >= lanes:
+            top = top.children[0]  # nothing on the right: no sum
+        if top in subtree_sums:
+            self._copied = None if out is subtree_sums[top] else subtree_sums[top]
+        else:
+            left, right = (self._sum_of(child) for child in top.children)
+            self._additions.append((left, right, out))
 
-def _sum_of(node: Node, lanes: int, subtree_sums: Mapping[Node, Buffer]) -> Buffer:
-    """Return the sum of a node; it overwrites the first subtree sum below the node."""
-    if node in subtree_sums:
-        return subtree_sums[node]
-    left, right = node.children
-    total = _sum_of(left, lanes, subtree_sums)
-    if right.first < lanes:
-        total += _sum_of(right, lanes, subtree_sums)
-    return total
+    def run(self) -> None:
+        """Write the total."""
+        if self._copied is not None:
+            np.copyto(self._out, self._copied)
+        for left, right, out in self._additions:
+            np.add(left, right, out=out)
+
+    def _sum_of(self, node: Node) -> Buffer:
+        """Return the memory of a node's sum: that of the first subtree sum below the node."""
+        if node in self._sums:
+            return self._sums[node]
+        left, right = node.children
+        total = self._sum_of(left)
+        if right.first < self._lanes:
+            self._additions.append((total, self._sum_of(right), total))
+        return total

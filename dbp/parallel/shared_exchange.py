@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dbp.parallel.communicator import Buffer, Communicator
 from dbp.parallel.exchange_contract import Exchange, own_parts
 from dbp.parallel.exchange_step import ExchangeStep
-from dbp.parallel.lanes import LaneTree, complete
+from dbp.parallel.lanes import Completion, LaneTree
 from dbp.parallel.step_buffer import StepBuffer
 
 
@@ -55,9 +55,16 @@ class SharedExchange(Exchange):
             for nodes, region in zip(tree.subtrees, regions, strict=True)
             for place, node in enumerate(nodes)
         }
-        self._gradients = {node: vector[self._part] for node, vector in subtree_sums.items()}
-        self._tails = {node: vector[gradient_size:] for node, vector in subtree_sums.items()}
-        self._tail_copies = {node: tail.copy() for node, tail in self._tails.items()}
+        total = self._total.vector
+        alone = sharded or ranks == 1
+        self._gradients = Completion(
+            lanes,
+            {node: vector[self._part] for node, vector in subtree_sums.items()},
+            total[self._part] if alone else self._given[rank][self._part],
+        )
+        copies = {node: vector[gradient_size:].copy() for node, vector in subtree_sums.items()}
+        self._tails = [(copies[node], subtree_sums[node][gradient_size:]) for node in copies]
+        self._tail = Completion(lanes, copies, total[gradient_size:])
         self._flags = [given[gradient_size : gradient_size + 1] for given in self._given]
         self._sums_read = True  # other ranks do not read the subtree sums any more
         self._given_read = False  # nor what this rank has given
@@ -76,16 +83,14 @@ class SharedExchange(Exchange):
     def _reduce(self) -> StepBuffer:
         self._communicator.barrier()  # all subtree sums are complete
         self._given_read = True
-        lanes, total = self._tree.lanes, self._total.vector
-        for node, tail in self._tails.items():
-            np.copyto(self._tail_copies[node], tail)  # other ranks read the original
-        complete(lanes, self._tail_copies, total[self._size :])
+        for copy, tail in self._tails:
+            np.copyto(copy, tail)  # other ranks read the original
+        self._tail.run()
+        self._gradients.run()
         if self.sharded or self._communicator.size == 1:
-            complete(lanes, self._gradients, total[self._part])
             self._sums_read = False
         else:
-            complete(lanes, self._gradients, self._given[self._communicator.rank][self._part])
-            self._collect(total)
+            self._collect(self._total.vector)
         return self._total
 
     def any_rank(self, flag: bool) -> bool:

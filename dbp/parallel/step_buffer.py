@@ -101,12 +101,15 @@ class StepBuffer:
         self._digests[:] = 0
 
     @property
-    def digests(self) -> npt.NDArray[np.uint64]:
-        """The digest of every rank's parameters, in rank order."""
-        words = self._digests.astype(np.uint64)
-        shifts = np.arange(DIGEST_WORDS, dtype=np.uint64) * np.uint64(16)
-        digests: npt.NDArray[np.uint64] = np.bitwise_or.reduce(words << shifts, axis=1)
-        return digests
+    def commands(self) -> list[float]:
+        """The flags ``stop``, ``checkpoint`` and ``finish``."""
+        commands: list[float] = self.tail[3:6].tolist()
+        return commands
+
+    @property
+    def digests(self) -> list[tuple[float, ...]]:
+        """The digest of every rank's parameters, in rank order, each as its words."""
+        return [tuple(words) for words in self._digests.tolist()]
 
     def set_digest(self, rank: int, digest: int) -> None:
         """Store the 64-bit digest of a rank's parameters."""

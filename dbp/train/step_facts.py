@@ -70,6 +70,8 @@ def result_of(
 
 def _agreed(total: StepBuffer) -> Command:
     """Return the commands that any rank requested."""
+    if not any(total.commands):  # in nearly every step
+        return Command.NONE
     stop = Command.STOP if total.stop else Command.NONE
     checkpoint = Command.CHECKPOINT if total.checkpoint else Command.NONE
     return stop | checkpoint | (Command.FINISH if total.finish else Command.NONE)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
 from dbp.nn.layer import Array
 
@@ -39,12 +39,11 @@ def sha256_of(vector: Array) -> str:
     return hashlib.sha256(vector.data.cast("B")).hexdigest()
 
 
-def odd_ranks(digests: npt.NDArray[np.uint64]) -> list[int]:
+def odd_ranks(digests: Sequence[Hashable]) -> list[int]:
     """Return the ranks whose digest differs from most ranks'; all ranks if it is a tie."""
-    values = digests.tolist()
-    if values.count(values[0]) == len(values):  # in nearly every step
+    if all(value == digests[0] for value in digests):  # in nearly every step
         return []
-    (first, votes), (_, others) = Counter(values).most_common(2)
+    (first, votes), (_, others) = Counter(digests).most_common(2)
     if votes == others:
-        return list(range(len(values)))
-    return [rank for rank, value in enumerate(values) if value != first]
+        return list(range(len(digests)))
+    return [rank for rank, value in enumerate(digests) if value != first]
