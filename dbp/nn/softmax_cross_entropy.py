@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,13 +121,14 @@ class SoftmaxCrossEntropy(Loss):
         with_gradient: bool = True,
     ) -> tuple[Array, Array | None]:
         """Return the losses of the samples, not weighted, and the weighted gradient."""
-        rows = np.arange(len(prediction))
         p = workspace.array("gradient", prediction.shape)
+        flat = p.reshape(-1)
+        places = _firsts(*prediction.shape) + target
         largest = np.maximum.reduce(prediction, axis=1, keepdims=True, initial=-np.inf)
         np.subtract(prediction, largest, out=p)
         spread = self._spread(target, prediction)
         kept = 1 - self.label_smoothing
-        aimed = p[rows, target]
+        aimed = flat[places]
         if spread is not None:
             aimed = kept * aimed + spread.share * (p @ spread.weights)
         np.exp(p, out=p)
@@ -142,7 +144,7 @@ class SoftmaxCrossEntropy(Loss):
             p *= spread.mass[:, None]
             q = workspace.array("spread", prediction.shape)
             p -= np.multiply(spread.share[:, None], spread.weights, out=q)
-        p[rows, target] -= kept
+        flat[places] -= kept
         if weight is not None:
             p *= weight[:, None]
         return losses, p
@@ -162,6 +164,14 @@ class SoftmaxCrossEntropy(Loss):
         np.exp(p, out=p)
         p /= np.add.reduce(p, axis=1, keepdims=True)
         return p
+
+
+@functools.lru_cache(16)
+def _firsts(rows: int, columns: int) -> Array:
+    """Return the index of the first element of each row of a flat array; read only."""
+    firsts = np.arange(0, rows * columns, columns)
+    firsts.flags.writeable = False
+    return firsts
 
 
 def _sum(losses: Array, weight: Array | None) -> float:

@@ -22,6 +22,9 @@ from dbp.optim.shard import Shard, whole
 
 BLOCK = 32_768
 
+# Parameters, gradient, slots and scratch memory of one block.
+_Block = tuple[Vector, Vector, dict[str, Vector], tuple[Vector, Vector]]
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -82,6 +85,7 @@ class Updater:
         self.slots = zero_slots(optimizer, self.size, dtype)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
+        self._blocks_of: tuple[Vector, Vector, list[list[_Block]]] | None = None
         self.updates = 0  # number of updates applied
 
     def reset(self) -> None:
@@ -125,13 +129,15 @@ class Updater:
         if isinstance(self.optimizer, LayerwiseOptimizer):
             self._direct(self.optimizer, parameters, gradient)
             ratios = self._ratios(self.optimizer, parameters, gradient)
-        for group, ratio in zip(self.groups, ratios, strict=True):
+        blocks = self._views(parameters, gradient)
+        for group, ratio, views in zip(self.groups, ratios, blocks, strict=True):
             own = rate * group.rate_factor
-            for block in self._blocks(group):
+            for block in views:
                 if group.decoupled_decay:
-                    parameters[block] *= 1 - own * group.decoupled_decay
+                    decayed = block[0]
+                    decayed *= 1 - own * group.decoupled_decay
                 self.optimizer.update(
-                    *self._views(block, parameters, gradient),
+                    *block,
                     step=self.updates,
                     learning_rate=own * ratio,
                     weight_decay=group.weight_decay,
@@ -142,10 +148,11 @@ class Updater:
         self, optimizer: LayerwiseOptimizer, parameters: Vector, gradient: Vector
     ) -> None:
         """Replace the gradient by the optimizer's direction."""
-        for group in self.groups:
-            for block in self._blocks(group):
+        blocks = self._views(parameters, gradient)
+        for group, views in zip(self.groups, blocks, strict=True):
+            for block in views:
                 optimizer.direct(
-                    *self._views(block, parameters, gradient),
+                    *block,
                     step=self.updates,
                     weight_decay=group.weight_decay,
                 )
@@ -171,15 +178,28 @@ class Updater:
             for group in self.groups
         ]
 
+    def _views(self, parameters: Vector, gradient: Vector) -> list[list[_Block]]:
+        """Return the arguments of each update: the shard's part of each group, in blocks.
+
+        A block stays in the cache. The views are kept for the next step, which has the same
+        vectors in training.
+        """
+        kept = self._blocks_of
+        if kept is None or kept[0] is not parameters or kept[1] is not gradient:
+            blocks = [
+                [self._view(block, parameters, gradient) for block in self._blocks(group)]
+                for group in self.groups
+            ]
+            kept = self._blocks_of = parameters, gradient, blocks
+        return kept[2]
+
     def _blocks(self, group: ParameterGroup) -> Iterator[slice]:
         """Yield the shard's part of a group, in blocks that stay in the cache."""
         part = self.shard.intersect(group.span)
         for start in range(part.start, part.stop, BLOCK):
             yield slice(start, min(start + BLOCK, part.stop))
 
-    def _views(
-        self, block: slice, parameters: Vector, gradient: Vector
-    ) -> tuple[Vector, Vector, dict[str, Vector], tuple[Vector, Vector]]:
+    def _view(self, block: slice, parameters: Vector, gradient: Vector) -> _Block:
         size = block.stop - block.start
         slots = {name: slot[block] for name, slot in self.slots.items()}
         scratch = (self._scratch[0][:size], self._scratch[1][:size])

@@ -66,6 +66,7 @@ class LaneBatches:
         self._joins = setup.model.joins_lanes and train.accumulate == 1
         self._probe = probe
         self._joint: JointGradients | None = None
+        self._rows: dict[int, tuple[Rows, tuple[slice, ...]]] = {}  # by mini-batch size
         part_rows = -(-train.batch_size // train.accumulate)
         lanes = len(exchange.lane_rows(0)) if self._joins else 1
         self._capacity = lanes * exchange.largest_lane(part_rows)
@@ -102,12 +103,10 @@ class LaneBatches:
 
     def _joined(self, exchange: ExchangeStep, batch: MiniBatch, facts: RankFacts) -> JointLanes:
         """Return all lanes of this rank as one batch; it may have no samples."""
-        bounds = self._exchange.lane_rows(len(batch.indices))
-        first, last = bounds[0][0], bounds[-1][1]
+        rows, lanes = self._own_rows(len(batch.indices))
         tails = exchange.joint_lanes()
         facts.write(tails[0])
-        lanes = tuple(slice(start - first, stop - first) for start, stop in bounds)
-        own = self._read(batch, (first, last), tails[0], 0, lanes)
+        own = self._read(batch, rows, tails[0], 0, lanes)
         if self._joint is None:
             gradients = Parameters.zeros(self._model.parameter_shapes, self._model.dtype)
             memory = self._exchange.joint_memory(list(gradients.slices.values()))
@@ -133,6 +132,15 @@ class LaneBatches:
                     zip(buffers, rows_of_lanes, strict=True)
                 )
             ]
+
+    def _own_rows(self, total: int) -> tuple[Rows, tuple[slice, ...]]:
+        """Return this rank's rows of a mini-batch, and those of each lane among them."""
+        if total not in self._rows:
+            bounds = self._exchange.lane_rows(total)
+            first = bounds[0][0]
+            lanes = tuple(slice(start - first, stop - first) for start, stop in bounds)
+            self._rows[total] = (first, bounds[-1][1]), lanes
+        return self._rows[total]
 
     def own_indices(self, batch: MiniBatch) -> Indices:
         """Return the indices of all samples of this rank, by part and lane."""

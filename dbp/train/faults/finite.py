@@ -20,11 +20,12 @@ Array = npt.NDArray[Any]
 def all_finite(array: Array) -> bool:
     """Return whether no element is NaN or infinite.
 
-    If the sum is finite, all elements are, and summing needs no memory. Otherwise the elements
-    are tested, since a sum of finite elements can overflow.
+    If the sum of squares is finite, all elements are; BLAS computes it without more memory.
+    Otherwise the elements are tested, since squares of finite elements can overflow.
     """
+    flat = array.reshape(-1)
     with np.errstate(all="ignore"):
-        total = np.add.reduce(array, axis=None)
+        total = np.dot(flat, flat)
     return math.isfinite(total) or bool(np.isfinite(array).all())
 
 
