@@ -11,13 +11,18 @@ import pytest
 import torch
 
 from dbp.nn.accuracy import Accuracy
+from dbp.nn.batch_norm import BatchNorm
 from dbp.nn.dense import Dense
+from dbp.nn.dropout import Dropout
+from dbp.nn.elementwise import Elementwise
+from dbp.nn.flatten import Flatten
 from dbp.nn.identity import Identity
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
 from dbp.nn.relu import ReLU
+from dbp.nn.residual import Residual
 from dbp.nn.role import is_bias
 from dbp.nn.softmax_cross_entropy import SoftmaxCrossEntropy
 from dbp.nn.tanh import Tanh
@@ -274,3 +279,31 @@ def peak_of_later_steps(model: Model, kind: str, *, weighted: bool) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@final
+@dataclass(frozen=True)
+class Undeclared(Elementwise):
+    """A layer of a plug-in that does not declare ``row_products``."""
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        return x, lambda dy, _: dy
+
+
+@pytest.mark.parametrize(
+    ("layers", "joins"),
+    [
+        ([Dense(units=3), ReLU(), Dropout(), Flatten()], True),
+        ([Dense(units=3), Undeclared()], False),
+        ([Dense(units=3), BatchNorm()], False),
+        ([Residual(layers=(Dense(units=2),))], False),
+    ],
+)
+def test_lanes_are_joined_only_where_every_layer_declares_it(
+    layers: list[Layer], *, joins: bool
+) -> None:
+    model = Model(layers, (2,), dtype="float32", loss=MeanSquaredError())
+
+    assert model.joins_lanes is joins
