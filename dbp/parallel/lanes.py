@@ -217,7 +217,7 @@ class Completion:
             self._additions.append((left, right, out))
 
     def run(self) -> None:
-        """Write the total."""
+        """Add up the subtree sums that the memory holds now."""
         if self._copied is not None:
             np.copyto(self._out, self._copied)
         for left, right, out in self._additions:
