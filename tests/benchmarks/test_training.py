@@ -66,8 +66,17 @@ def test_the_check_fails_where_dbp_became_slower(tmp_path: Path) -> None:
     assert "best peer" in best
 
 
-def test_bad_arguments_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "--rounds, --steps, --cores must be at least 1"),
+        (["--write", "--column", "exact"], "--write needs the whole table"),
+    ],
+)
+def test_bad_arguments_are_reported(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     with pytest.raises(SystemExit):
-        training.parse(["--rounds", "0"])
+        training.parse(arguments)
 
-    assert "--rounds, --steps, --cores must be at least 1" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

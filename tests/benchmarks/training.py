@@ -93,6 +93,8 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     to.add_argument("--write", action="store_true", help="into RESULTS.md and training.json")
     to.add_argument("--check", action="store_true", help="against training.json")
     arguments = parser.parse_args(given)
+    if arguments.write and (arguments.workload or arguments.column or arguments.steps):
+        parser.error("--write needs the whole table: remove --workload, --column, --steps")
     steps = 1 if arguments.steps is None else arguments.steps
     if min(arguments.rounds, steps, arguments.cores) < 1 or (arguments.warmup or 0) < 0:
         parser.error("--rounds, --steps, --cores must be at least 1, --warmup at least 0")

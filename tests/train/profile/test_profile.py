@@ -97,6 +97,7 @@ def test_two_ranks_have_a_trace_each_and_a_summary(spec: Path, tmp_path: Path) -
         assert phases == pytest.approx(wall, rel=1e-3)
         activities = summary["ranks"][rank]["activities"]
         assert sum(activities.values()) == pytest.approx(summary["ranks"][rank]["step"])
+        assert min(activities.values()) > -1e-9  # no span counts twice
     assert "checkpoint" in {event["name"] for event in events_of(folder / "rank-0.json")}
 
 
@@ -111,6 +112,8 @@ def test_one_file_holds_the_traces_of_all_ranks_and_the_same_bits_are_trained(
     assert (done.returncode, plain.returncode) == (0, 0), done.stderr
     events = events_of(tmp_path / "trace.json")
     check_nesting(events)
+    (rank,) = json.loads((tmp_path / "trace.json").read_text())["otherData"]["ranks"]
+    assert min(rank["activities"].values()) > -1e-9
     assert {"0 Dense forward", "0 Dense backward"} <= {event["name"] for event in events}
     assert "ms a step" not in done.stderr
     a, b = ((tmp_path / run / "parameters.safetensors").read_bytes() for run in "ab")
