@@ -1,7 +1,8 @@
 """Open, list and look up data files, within the folders that a job may read.
 
 Readers have no argument for these folders, and plug-ins need none: they are set for a block of
-code by ``using``. Without that all files may be read, as for the user's own commands.
+code by ``using``. Without that all files may be read, as for the user's own commands. No job of
+a service reads its state folder, or that of another one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
-from dbp.data_roots import DataRoots, open_without_waiting
+from dbp.data_roots import DataRoots, Root, open_without_waiting
 from dbp.errors import DataChanged
+
+# All files, but none in a state folder.
+_ANY: Final = DataRoots((Root("/", "/"),), hidden=True)
 
 # Device, inode, bytes and time of the last change of a file.
 _Identity: TypeAlias = tuple[int, int, int, int]
@@ -34,7 +38,8 @@ class DataAccess:
         """Nothing is opened yet.
 
         Args:
-            roots: Folders below which files may be opened; None: any.
+            roots: Folders below which files may be opened; None: any but the state folder of
+                a service.
             checked: Digest of the files that an earlier process has checked; "" if none has.
         """
         self._roots = roots
@@ -82,9 +87,7 @@ class DataAccess:
 
     def look_up(self, path: str) -> int:
         """As ``open``, for a look at a name: the file is not one that was opened."""
-        if self._roots is not None:
-            return self._roots.open(path)
-        return open_without_waiting(path, Path(path).stat().st_mode)
+        return (_ANY if self._roots is None else self._roots).open(path)
 
     def _note(self, path: str, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
@@ -115,7 +118,10 @@ def using(access: DataAccess | None) -> Iterator[None]:
 
 def open_data(path: str) -> int:
     """Return a descriptor of a file or folder, as ``DataAccess.open``."""
-    return (_CURRENT.get() or DataAccess()).open(path)
+    access = _CURRENT.get()
+    if access is None:
+        return open_without_waiting(path, Path(path).stat().st_mode)
+    return access.open(path)
 
 
 def check_same_files() -> None:

@@ -2,7 +2,8 @@
 
 Each component of a path is opened relative to the one before, so that a link or a folder that
 another process puts in place meanwhile leads nowhere else. Links are followed here, not by the
-kernel: their targets pass the same checks.
+kernel: their targets pass the same checks. The state folder of a service is never entered: it
+holds tokens, and the parameters and logs of all owners.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ from typing import Final, final
 
 from dbp.json_value import JsonValue
 from dbp.openat2 import open_beneath
+from dbp.storage.state_folder import DATABASE
 
 MAX_LINKS: Final = 40  # as in the kernel
+
+IN_STATE: Final = (
+    "lies in the state folder of a dbp service, or in a backup of one, whose files are no data "
+    "of jobs; copy it to another folder (parameters: dbp params get JOB -o FILE)"
+)
 
 _ONLY_NAMED: Final = getattr(os, "O_PATH", 0)
 _FOLDER: Final = _ONLY_NAMED | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,7 +35,8 @@ _WITHOUT_WAITING: Final = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class PathRefusedError(PermissionError):
-    """A path that leads out of the allowed folders (``outside``), or to a hidden name.
+    """A path that leads out of the allowed folders (``outside``), to a hidden name, or into
+    the state folder of a service.
 
     ``by_link``: the path begins in a root, and leads out through a symbolic link.
     """
@@ -52,9 +60,13 @@ class Root:
 @final
 @dataclass(frozen=True)
 class DataRoots:
-    """Folders below which files may be opened; without any, none may."""
+    """Folders below which files may be opened; without any, none may.
+
+    ``hidden``: names that begin with a dot may be opened, too.
+    """
 
     roots: tuple[Root, ...]
+    hidden: bool = False
 
     @classmethod
     def of(cls, folders: Iterable[str | os.PathLike[str]]) -> DataRoots:
@@ -79,25 +91,28 @@ class DataRoots:
         One of a pipe, a device or a socket only names it: it can be described, not read.
 
         Raises:
-            PathRefusedError: The path leads out of all roots, or to a hidden name.
+            PathRefusedError: The path leads out of all roots, to a hidden name, or into the
+                state folder of a service.
             OSError: The file cannot be opened.
         """
         root, names = self._located(path)
-        with _Folders(root) as folders:
+        with _Folders(root, path) as folders:
             return self._open(path, folders, deque(names))
 
     def _open(self, path: str, folders: _Folders, names: deque[str]) -> int:
         """Open the names one by one, each in the folder before."""
-        folders.skip(path, names)
+        if self.hidden or not any(name.startswith(".") for name in names):
+            folders.skip(names)
         links = 0
         while names:
             name = names.popleft()
             if name == "..":
-                if not folders.leave():
+                if not folders.leave() and not self.hidden:  # above / there is / again
                     reason = "leads outside the data folders" + (" by a link" if links else "")
                     raise PathRefusedError(path, reason, by_link=links > 0)
                 continue
-            _check_name(path, name)
+            if not self.hidden:
+                _check_name(path, name)
             status = os.stat(name, dir_fd=folders.last, follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 links += 1
@@ -108,6 +123,9 @@ class DataRoots:
             elif names:
                 folders.enter(name)
             else:
+                if stat.S_ISDIR(status.st_mode):
+                    folders.enter(name)
+                    break
                 return open_without_waiting(name, status.st_mode, folders.last)
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folders.last)
 
@@ -150,8 +168,10 @@ class DataRoots:
 class _Folders:
     """Open folders from a root down to the one that the next name is looked up in."""
 
-    def __init__(self, root: Root) -> None:
-        self._open = [_open_root(root)]
+    def __init__(self, root: Root, path: str) -> None:
+        """``path``: of the file, for errors."""
+        self._path = path
+        self._open = [self._open_root(root)]
 
     def __enter__(self) -> _Folders:
         return self
@@ -165,7 +185,7 @@ class _Folders:
         return self._open[-1]
 
     def enter(self, name: str) -> None:
-        self._open.append(os.open(name, _FOLDER, dir_fd=self.last))
+        self._open.append(self._opened(name, self.last))
 
     def leave(self) -> bool:
         """Return to the folder before; False in the root, which is not left."""
@@ -175,30 +195,50 @@ class _Folders:
         return True
 
     def restart(self, root: Root) -> None:
-        opened = _open_root(root)
+        opened = self._open_root(root)
         self.__exit__()
         self._open = [opened]
 
-    def skip(self, path: str, names: deque[str]) -> None:
+    def skip(self, names: deque[str]) -> None:
         """Enter all folders but the last name at once, where the kernel can do that safely.
 
-        Paths with links or ``..`` are left to be opened name by name.
+        Paths with links or ``..`` are left to be opened name by name, and so are those into a
+        state folder.
         """
         above = list(names)[:-1]
         if not above or ".." in names:
             return
-        for name in above:
-            _check_name(path, name)
         try:
             parent = open_beneath(self.last, "/".join(above), _FOLDER)
         except OSError:
             return
-        if _is_link(names[-1], parent):
+        if _is_link(names[-1], parent) or _in_state(parent, len(above)):
             os.close(parent)
             return
         self._open.append(parent)
         for _ in above:
             names.popleft()
+
+    def _open_root(self, root: Root) -> int:
+        """Open a root without following links: its path was resolved when the service
+        started.
+        """
+        opened = os.open("/", _FOLDER)
+        for name in _names(root.path):
+            try:
+                inner = self._opened(name, opened)
+            finally:
+                os.close(opened)
+            opened = inner
+        return opened
+
+    def _opened(self, name: str, folder: int) -> int:
+        """Open a folder in another one; PathRefusedError for the state folder of a service."""
+        found = os.open(name, _FOLDER, dir_fd=folder)
+        if _is_state(found):
+            os.close(found)
+            raise PathRefusedError(self._path, IN_STATE, outside=False)
+        return found
 
 
 def _is_link(name: str, folder: int) -> bool:
@@ -209,16 +249,27 @@ def _is_link(name: str, folder: int) -> bool:
     return stat.S_ISLNK(status.st_mode)
 
 
-def _open_root(root: Root) -> int:
-    """Open a root without following links: its path was resolved when the service started."""
-    opened = os.open("/", _FOLDER)
-    for name in _names(root.path):
-        try:
-            inner = os.open(name, _FOLDER, dir_fd=opened)
-        finally:
-            os.close(opened)
-        opened = inner
-    return opened
+def _is_state(folder: int) -> bool:
+    """Return whether an open folder is the state folder of a service, or a backup of one."""
+    try:
+        os.stat(DATABASE, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _in_state(folder: int, levels: int) -> bool:
+    """Return whether a folder, or one of so many levels with it, is a state folder."""
+    above = os.dup(folder)
+    try:
+        for _ in range(levels):
+            if _is_state(above):
+                return True
+            inner, above = above, os.open("..", _FOLDER, dir_fd=above)
+            os.close(inner)
+    finally:
+        os.close(above)
+    return False
 
 
 def open_without_waiting(name: str, mode: int, folder: int | None = None) -> int:

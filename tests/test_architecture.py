@@ -25,7 +25,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "column_names": ({"data_access", "errors", "quantities"}, set()),
     "file_pattern": ({"data_access"}, set()),
     "data_access": ({"data_roots", "errors"}, set()),
-    "data_roots": ({"json_value", "openat2"}, set()),
+    "data_roots": ({"json_value", "openat2", "storage.state_folder"}, set()),
     "openat2": (set(), set()),
     "json_value": (set(), set()),
     "lossy_output": (set(), set()),

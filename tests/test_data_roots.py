@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dbp import data_roots
+from dbp.data_access import DataAccess, open_data
 from dbp.data_roots import DataRoots, PathRefusedError
 from tests.deadline import DEADLINE
 
@@ -187,11 +188,60 @@ def test_a_link_swapped_all_the_time_never_leads_out(root: Path, part: str) -> N
     assert min(found, refused) >= 100
 
 
-def test_no_descriptor_is_left_open(root: Path) -> None:
+@pytest.fixture
+def state(root: Path) -> Path:
+    """The state folder of a service below the root, and links into it."""
+    folder = root / "a" / "state"
+    (folder / "jobs" / "x" / "parameters").mkdir(parents=True)
+    for name in ("dbp.sqlite", "audit.log", "jobs/x/parameters/1.safetensors"):
+        (folder / name).write_text(SECRET)
+    (root / "to-log").symlink_to("a/state/audit.log")
+    (root / "to-state").symlink_to(folder)
+    return folder
+
+
+IN_STATE = pytest.mark.parametrize(
+    "path",
+    [
+        "a/state/audit.log", "a/state/dbp.sqlite", "a/state", "a/state/none", "to-log",
+        "a/state/jobs/x/parameters/1.safetensors", "a/b/../state/jobs/x", "to-state/none/x",
+    ],
+)  # fmt: skip
+
+
+@IN_STATE
+def test_the_state_folder_of_a_service_is_not_entered(
+    root: Path, state: Path, path: str
+) -> None:
+    for roots in (DataRoots.of([root]), DataRoots.of([state, root]), DataAccess()):
+        with pytest.raises(PathRefusedError, match="in the state folder of a dbp service"):
+            roots.open(f"{root}/{path}")
+
+
+def test_a_root_in_a_state_folder_holds_no_data(state: Path) -> None:
+    path = str(state / "jobs" / "x" / "parameters" / "1.safetensors")
+    with pytest.raises(PathRefusedError, match="dbp params get JOB -o FILE"):
+        DataRoots.of([state / "jobs"]).open(path)
+    os.close(open_data(path))  # as the user's own commands do
+
+
+@pytest.mark.parametrize("path", [".netrc", "out", "a/b/far", "folder/../y", "process/.."])
+def test_without_roots_a_job_opens_every_other_file(root: Path, path: str) -> None:
+    opened = DataAccess().open(f"{root}/{path}")
+    try:
+        assert os.path.samestat(os.fstat(opened), (root / path).stat())
+    finally:
+        os.close(opened)
+
+
+def test_no_descriptor_is_left_open(root: Path, state: Path) -> None:
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
     roots = DataRoots.of([root])
-    for path in ("a/b/z", "in", "out", ".netrc", "none", "loop", "folder-out/secret", "a/none"):
+    for path in (
+        "a/b/z", "in", "out", ".netrc", "none", "loop", "folder-out/secret", "a/none",
+        "a/state/x", f"a/state/jobs/{state.name}", "to-log", "a",
+    ):  # fmt: skip
         with contextlib.suppress(OSError):
             os.close(roots.open(f"{root}/{path}"))
     assert len(list(descriptors.iterdir())) == before

@@ -16,7 +16,7 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from tests.credentials import open_channel
 from tests.jobs.fakes import until
 from tests.service.job_requests import Code
-from tests.service.setups import Service, document, refused, serving
+from tests.service.setups import Service, document, refused, serving, tensors
 
 
 def create(**changes: Any) -> pb.CreateJobRequest:
@@ -51,6 +51,27 @@ async def test_without_roots_the_socket_reads_every_file_and_tcp_none(
             own = (await JobServiceStub(channel).CreateJob(of_table(table))).job
         confined = {r.job_id: r.confined for r in await launched(service, 2)}
         assert confined == {own.name[5:]: False, other.name[5:]: True}
+
+
+@pytest.mark.parametrize("roots", [True, False])
+async def test_no_job_reads_the_state_folder_of_its_service(
+    tmp_path: Path, roots: bool
+) -> None:
+    async with (
+        serving(tmp_path / "state", data_roots=(tmp_path,) if roots else None) as service,
+        grpc.aio.insecure_channel(service.socket, options=CLIENT_OPTIONS) as channel,
+    ):
+        run = await service.start()
+        await run.publish(1, tensors())
+        jobs = tmp_path / "state" / "jobs"
+        file = jobs / run.id / "parameters" / "1.safetensors"
+        assert file.is_file()
+        start = create(train={"epochs": 1, "initial_parameters": str(file)})
+        others = [jobs.parent / "dbp.sqlite", *([jobs / "none"] if roots else [])]
+        for request in (start, *map(of_table, others)):
+            call = JobServiceStub(channel).CreateJob(request)
+            text = await refused(call, Code.INVALID_ARGUMENT)
+            assert "lies in the state folder of a dbp service" in text, text
 
 
 async def launched(service: Service, count: int) -> list[LaunchRequest]:
