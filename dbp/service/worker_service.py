@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeAlias, TypeVar, final
 
@@ -12,7 +13,7 @@ from google.protobuf.message import Message
 
 from dbp.access.places import UNIX
 from dbp.access.principal import CALLER
-from dbp.errors import InvalidInput
+from dbp.errors import DeadlineExceeded, InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.jobs.connections import RunConnection
 from dbp.jobs.link_fence import LinkNumber
@@ -23,6 +24,7 @@ from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
 from dbp.service.message_limit import job_answer
+from dbp.service.request_limits import Arrivals
 from dbp.service.spec_reading import document_of
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
@@ -44,6 +46,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
+        # Callers whose first message, with job and attempt, has not come: strangers, perhaps.
+        self._unknown = Arrivals()
 
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
@@ -60,7 +64,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        hello = (await _first(request_iterator)).hello
+        hello = (await _first(request_iterator, self._unknown)).hello
         job_id = id_from_name(hello.job)
         link = LinkNumber(hello.attempt, hello.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -122,7 +126,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def PublishParameters(
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context
     ) -> pb.PublishParametersResponse:
-        header = (await _first(request_iterator)).header
+        header = (await _first(request_iterator, self._unknown)).header
         job_id = id_from_name(header.job)
         link = LinkNumber(header.attempt, header.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -142,15 +146,19 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         return pb.PublishParametersResponse(version=version_to_proto(version))
 
 
-async def _first(messages: AsyncIterator[T]) -> T:
+async def _first(messages: AsyncIterator[T], unknown: Arrivals) -> T:
+    """Return the first message; DeadlineExceeded, also for the oldest of too many callers."""
+    begun = time.monotonic()
     try:
-        async with asyncio.timeout(FIRST_SECONDS):
-            async for message in messages:
-                return message
+        async with asyncio.timeout(FIRST_SECONDS) as scope:
+            with unknown.watched(scope):
+                async for message in messages:
+                    return message
     except TimeoutError:
-        raise InvalidInput(
-            f"the first message, which says whose stream it is, did not come within "
-            f"{FIRST_SECONDS:.0f} s"
+        raise DeadlineExceeded(
+            "the first message, which says whose stream it is, had not arrived after "
+            f"{time.monotonic() - begun:.1f} s ({FIRST_SECONDS:g} s are allowed, less while "
+            "many streams have none)"
         ) from None
     raise InvalidInput("the stream ended before its first message")
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
 from dbp.service import worker_service
+from dbp.service.request_limits import SLOW_AT_ONCE
 from dbp.v1 import access_service_pb2 as access_pb
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import worker_service_pb2 as worker_pb
@@ -25,7 +26,7 @@ from dbp.v1.job_service_pb2_grpc import JobServiceStub
 from dbp.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.deadline import DEADLINE
 from tests.service.callers import EVERY_METHOD, answer_code, bearer
-from tests.service.setups import Service, refused, service_file, serving
+from tests.service.setups import Service, refused, service_file, serving, until
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -340,6 +341,34 @@ async def test_a_stranger_holds_no_stream_of_a_run_open(
         nothing(), metadata=(("dbp-attempt-secret", "guessed"),)
     )
 
-    text = await refused(call.read(), grpc.StatusCode.INVALID_ARGUMENT)
+    text = await refused(call.read(), grpc.StatusCode.UNAVAILABLE)
 
-    assert "did not come within" in text
+    assert "had not arrived after" in text
+
+
+async def test_many_strangers_hold_few_streams_open_and_no_run_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_service, "FIRST_SECONDS", 10 * DEADLINE)
+    ended: list[grpc.StatusCode] = []
+    released = asyncio.Event()
+
+    async def nothing() -> AsyncIterator[Any]:
+        if not released.is_set():
+            await released.wait()
+        else:
+            yield None
+
+    async def stranger(number: int) -> None:
+        stub = WorkerServiceStub(place.channel)
+        method = stub.Attach if number % 2 else stub.PublishParameters
+        call = method(nothing(), metadata=(("dbp-attempt-secret", "guessed"),))
+        ended.append(await call.code())
+
+    strangers = [asyncio.create_task(stranger(number)) for number in range(20)]
+    await until(lambda: len(ended) == 20 - SLOW_AT_ONCE)
+    assert set(ended) == {grpc.StatusCode.UNAVAILABLE}
+    run = await place.service.start()
+    assert run.id
+    released.set()
+    await asyncio.gather(*strangers)
