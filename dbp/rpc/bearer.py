@@ -20,9 +20,9 @@ from typing import Final, TypeAlias, final
 from dbp.access.listeners import listening_users
 from dbp.access.places import check_socket, service_at
 from dbp.errors import InvalidInput, Unavailable
-from dbp.option_names import either
 from dbp.rpc.address import parse_address, socket_of
 from dbp.rpc.credentials import Credentials
+from dbp.rpc.unreached import unreached_text
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -129,11 +129,7 @@ class Bearer:
             )
 
     def _absent(self) -> NoListener:
-        other = either("--service HOST:PORT", 'address="HOST:PORT"')
-        return NoListener(
-            f"the service cannot be reached at {self._address} (connection refused); start "
-            f"it with `dbp serve`, or name another with {other}"
-        )
+        return NoListener(unreached_text(f"at {self._address} (connection refused)"))
 
 
 def is_loopback(host: str) -> bool:

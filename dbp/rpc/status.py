@@ -20,6 +20,7 @@ from dbp import errors
 from dbp.errors import DbpError, InvalidSpec, Unavailable, Violation
 from dbp.option_names import either
 from dbp.printable import printable_lines
+from dbp.rpc.unreached import unreached_text
 
 T = TypeVar("T", bound=Message)
 
@@ -190,8 +191,8 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
 
 def _unreached_text(text: str) -> str:
     """Return address, reason and remedy from gRPC's text on a failed connection."""
-    option = either("--service HOST:PORT", 'address="HOST:PORT"')
     if found := _RESOLVE.search(text):
+        option = either("--service HOST:PORT", 'address="HOST:PORT"')
         return (
             f"the service cannot be reached: no address was found for host {found['host']!r} "
             f"({found['reason'].lower()}); name the service with {option}"
@@ -200,10 +201,7 @@ def _unreached_text(text: str) -> str:
     if found := _CONNECT.search(text):
         place = unquote(found["address"] or found["socket"])
         where = f"at {place} ({found['reason'].lower()})"
-    return (
-        f"the service cannot be reached {where}; start it with `dbp serve`, or name another "
-        f"with {option}"
-    )
+    return unreached_text(where)
 
 
 def is_transient(error: grpc.aio.AioRpcError) -> bool:
