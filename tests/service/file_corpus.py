@@ -23,7 +23,7 @@ from dbp.registry import describe
 from dbp.rpc.status import code_of
 from dbp.service.job_check import check_whole, job_check
 from tests.cost import peak, reset_peak
-from tests.data.test_bad_files import CASES
+from tests.data.bad_file_cases import CASES
 from tests.jobs.fakes import FakeLauncher
 from tests.service.setups import document
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.data.test_bad_files import CASES
+from tests.data.bad_file_cases import CASES
 from tests.deadline import DEADLINE
 from tests.service.file_corpus import PATHS
 
