@@ -52,7 +52,13 @@ class AuditLog:
         self._skipped = 0
 
     def write(
-        self, caller: Principal | None, origin: str, method: str, resource: str, answer: str
+        self,
+        caller: Principal | None,
+        origin: str,
+        method: str,
+        resource: str,
+        answer: str,
+        request: str,
     ) -> None:
         """Append a line.
 
@@ -62,6 +68,7 @@ class AuditLog:
             method: /SERVICE/METHOD.
             resource: The job or token that the request names; "" for none.
             answer: Code of the gRPC status.
+            request: Number of the request, as in the service's log.
         """
         if caller is None and not self._takes_unknown():
             self._skipped += 1
@@ -75,6 +82,7 @@ class AuditLog:
             "method": method[:MAX_TEXT],
             "resource": resource[:MAX_TEXT],
             "answer": answer,
+            "request": request,
         }
         if self._skipped:
             entry["refusals_not_written"] = self._skipped

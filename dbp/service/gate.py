@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, final
@@ -50,7 +49,8 @@ _AUDITED: Final = (Role.SUBMITTER, Role.ADMIN)
 class Admitted:
     """A call, as far as it is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: str) -> None:
+        self.number = number
         self.caller: Principal | None = None
         self.request: object = None
 
@@ -145,13 +145,16 @@ class Gate:
         return Principal(holder.owner, holder.role, peer, subject=subject)
 
     @contextlib.asynccontextmanager
-    async def call(self, method: str, context: Context) -> AsyncIterator[Admitted]:
-        """Run a call as its caller, until his token or entry ends. Raises as ``caller``."""
-        admitted = Admitted()
+    async def call(self, method: str, context: Context, number: str) -> AsyncIterator[Admitted]:
+        """Run a call as its caller, until his token or entry ends. Raises as ``caller``.
+
+        ``number``: of the request, in the log and in the audit log.
+        """
+        admitted = Admitted(number)
         try:
             admitted.caller = principal = self.caller(method, context)
             CALLER.set(principal)
-            with log_fields(request=secrets.token_hex(4)):
+            with log_fields(request=number):
                 if principal.token or principal.subject:
                     async with self._until_end(principal):
                         yield admitted
@@ -172,7 +175,9 @@ class Gate:
         if refused or self._methods.get(method) in _AUDITED:
             resource = resource_of(call.request)
             answer = _answer_of(error)
-            self._audit.write(call.caller, context.peer(), method, resource, answer)
+            self._audit.write(
+                call.caller, context.peer(), method, resource, answer, call.number
+            )
 
     def end_calls(self, token_id: str = "") -> None:
         """End the live calls of a token, or of all callers that are not admitted any more."""

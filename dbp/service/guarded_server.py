@@ -146,13 +146,14 @@ def _unary(
     method: Callable[..., Any], name: str, receive: Receive, rules: _Rules
 ) -> Callable[..., Any]:
     async def call(messages: AsyncIterator[bytes], context: Context) -> Any:
+        number = secrets.token_hex(4)
         try:
-            async with rules.gate.call(name, context) as admitted:
+            async with rules.gate.call(name, context, number) as admitted:
                 rules.admit()
                 async with receive(messages, context) as request:
                     return await method(admitted.note(request), context)
         except Exception as error:
-            await _refuse(_cause(error, rules.admit), context, name)
+            await _refuse(_cause(error, rules.admit), context, name, number)
 
     return call
 
@@ -163,13 +164,14 @@ def _stream(
     """Write answers here instead of yielding them, so that write errors are converted too."""
 
     async def call(messages: AsyncIterator[bytes], context: Context) -> None:
+        number = secrets.token_hex(4)
         try:
-            async with rules.gate.call(name, context) as admitted:
+            async with rules.gate.call(name, context, number) as admitted:
                 rules.admit()
                 async with receive(messages, context) as request:
                     await _answer(method(admitted.note(request), context), context)
         except Exception as error:
-            await _refuse(_cause(error, rules.admit), context, name)
+            await _refuse(_cause(error, rules.admit), context, name, number)
 
     return call
 
@@ -199,8 +201,8 @@ def _cause(error: Exception, admit: Admit) -> Exception:
     return too_many_files(error) or error
 
 
-async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
-    """End the call with the error's status."""
+async def _refuse(error: Exception, context: Context, name: str, number: str) -> NoReturn:
+    """End the call with the error's status; ``number``: of the request."""
     if isinstance(error, grpc.aio.BaseError):
         _pass_on(error)
     if isinstance(error, NotImplementedError):  # how generated code answers for a method
@@ -208,7 +210,6 @@ async def _refuse(error: Exception, context: Context, name: str) -> NoReturn:
     if isinstance(error, DbpError):
         code, text, details = code_of(error), text_of(error), details_of(error)
     else:
-        number = secrets.token_hex(4)
         log.error("%s failed (%s)", name, number, exc_info=error, extra={"request": number})
         text = f"internal error {number}: see the service's log"
         code, details = grpc.StatusCode.INTERNAL, internal_details(text, number)

@@ -21,11 +21,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_line_names_caller_method_job_origin_and_answer(tmp_path: Path) -> None:
+def test_a_line_names_caller_method_job_origin_answer_and_request(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit.log")
 
-    audit.write(ANN, ANN.origin, "/dbp.v1.JobService/CancelJob", "jobs/a-1", "OK")
-    audit.write(None, "ipv4:10.0.0.1:7", "/dbp.v1.JobService/ListJobs", "", "UNAUTHENTICATED")
+    audit.write(ANN, ANN.origin, "/dbp.v1.JobService/CancelJob", "jobs/a-1", "OK", "r1")
+    audit.write(
+        None, "ipv4:10.0.0.1:7", "/dbp.v1.JobService/ListJobs", "", "UNAUTHENTICATED", "r2"
+    )
     audit.close()
 
     first, second = lines(tmp_path / "audit.log")
@@ -33,6 +35,7 @@ def test_a_line_names_caller_method_job_origin_and_answer(tmp_path: Path) -> Non
     assert first == {
         "caller": "ann", "role": "submitter", "token": "4f2c9a1b", "from": "ipv4:127.0.0.1:9",
         "method": "/dbp.v1.JobService/CancelJob", "resource": "jobs/a-1", "answer": "OK",
+        "request": "r1",
     }  # fmt: skip
     assert (second["caller"], second["answer"]) == ("", "UNAUTHENTICATED")
     assert stat.S_IMODE((tmp_path / "audit.log").stat().st_mode) == 0o600
@@ -43,7 +46,7 @@ def test_it_is_appended_to_after_a_restart_and_rotated_within_a_bound(tmp_path: 
     for start in range(0, 60, 10):
         audit = AuditLog(path, max_bytes=1_000)
         for number in range(start, start + 10):
-            audit.write(ANN, "unix:", "/a/B", f"jobs/{number}", "OK")
+            audit.write(ANN, "unix:", "/a/B", f"jobs/{number}", "OK", "r1")
         audit.close()
 
     files = sorted(tmp_path.iterdir())
@@ -58,7 +61,7 @@ def test_it_is_appended_to_after_a_restart_and_rotated_within_a_bound(tmp_path: 
 def test_text_of_a_caller_cannot_forge_a_line(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit.log")
 
-    audit.write(ANN, "unix:", "/a/B", 'jobs/x\n{"caller": "root"}\x1b[2J', "OK")
+    audit.write(ANN, "unix:", "/a/B", 'jobs/x\n{"caller": "root"}\x1b[2J', "OK", "r1")
     audit.close()
 
     text = (tmp_path / "audit.log").read_text()
@@ -72,10 +75,10 @@ def test_a_flood_of_unknown_callers_is_counted_and_hides_no_known_one(tmp_path: 
 
     def flood(times: int) -> None:
         for _ in range(times):
-            audit.write(None, "ipv4:10.0.0.1:7", "/a/B", "", "UNAUTHENTICATED")
+            audit.write(None, "ipv4:10.0.0.1:7", "/a/B", "", "UNAUTHENTICATED", "r2")
 
     flood(UNKNOWN_BURST + 50)
-    audit.write(ANN, ANN.origin, "/a/B", "jobs/a-1", "OK")
+    audit.write(ANN, ANN.origin, "/a/B", "jobs/a-1", "OK", "r1")
     flood(10)
     now = 3.0
     flood(10)
@@ -98,13 +101,13 @@ def test_a_link_is_not_followed_and_calls_go_on(
     audit = AuditLog(tmp_path / "audit.log")
 
     for _ in range(3):
-        audit.write(ANN, "unix:", "/a/B", "", "OK")
+        audit.write(ANN, "unix:", "/a/B", "", "OK", "r1")
 
     assert victim.read_text() == ""
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "the audit log cannot be written"
     ], "once"
     (tmp_path / "audit.log").unlink()
-    audit.write(ANN, "unix:", "/a/B", "", "OK")
+    audit.write(ANN, "unix:", "/a/B", "", "OK", "r1")
     audit.close()
     assert len(lines(tmp_path / "audit.log")) == 1

@@ -314,6 +314,7 @@ async def test_the_audit_log_names_changes_and_refusals_and_no_token(place: Plac
     assert entries[-2]["resource"] == job.name
     assert entries[-2]["from"].startswith("ipv4:127.0.0.1:")
     assert not any(token in text for token in place.tokens.values())
+    assert len({entry["request"] for entry in entries}) == len(entries)
 
 
 async def test_a_method_that_is_not_implemented_is_no_error_of_the_service(
