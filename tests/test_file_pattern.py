@@ -97,6 +97,32 @@ def test_two_stars_and_too_many_folders_are_refused(
         matching_files(f"{days}/*/*.csv")
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "pattern", "message"),
+    [
+        ("MAX_FILES", 1, "1/*.csv", "more than 1 files match"),
+        ("MAX_FILES", 3, "*/*.csv", "more than 3 files match"),  # 2 in each of 3 folders
+        ("MAX_ENTRIES", 1, "1/a*.csv", "holds more than 1 files"),
+    ],
+)
+def test_too_many_files_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    most: int,
+    pattern: str,
+    message: str,
+) -> None:
+    for name in ("1/a", "1/b", "2/a", "2/b", "3/a", "3/b"):
+        path = tmp_path / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(file_pattern, limit, most)
+
+    with pytest.raises(ValueError, match=message):
+        matching_files(f"{tmp_path}/{pattern}")
+
+
 def test_a_file_with_wildcards_in_its_name_is_meant_by_its_name(folder: Path) -> None:
     assert not is_pattern(str(folder / "c[1].npy"))
     assert is_pattern(str(folder / "c[2].npy"))

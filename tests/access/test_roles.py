@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dbp.access.roles import METHODS, Role
@@ -16,6 +18,20 @@ def test_only_the_health_check_needs_no_credential() -> None:
     assert [name for name, role in METHODS.items() if role is None] == [
         "/grpc.health.v1.Health/Check"
     ]
+
+
+# What their names say: these change nothing.
+READING = re.compile("Get|List|Watch|Stream|WhoAmI|Check|Server|Model|RepositoryIndex")
+
+
+@pytest.mark.parametrize("name", [n for n, role in METHODS.items() if role is not Role.WORKER])
+def test_a_viewer_changes_nothing_and_admins_alone_manage_tokens(name: str) -> None:
+    _, service, method = name.split("/")
+    needed = METHODS[name]
+    if service in ("dbp.v1.AccessService", "dbp.v1.AdminService") and method != "WhoAmI":
+        assert needed is Role.ADMIN
+    elif not READING.match(method):
+        assert needed is Role.SUBMITTER
 
 
 @pytest.mark.parametrize("role", Role)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import subprocess
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,13 @@ import grpc
 import pytest
 
 from dbp.rpc.spec_convert import spec_to_proto
-from dbp.service import job_check
+from dbp.service import check_pool, job_check
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as pb
+from dbp.v1.job_service_pb2_grpc import JobServiceStub
+from tests.deadline import DEADLINE
 from tests.service.job_requests import Code
-from tests.service.setups import document, serving
+from tests.service.setups import document, refused, serving, until
 
 pytestmark = pytest.mark.processes
 
@@ -79,6 +85,33 @@ async def test_a_service_ends_at_once_while_data_are_checked_and_the_next_one_go
         assert took < 5
         assert (await service.get(job_id)).state == job_pb2.JOB_STATE_FAILED
         assert service.launcher.requests == []
+
+
+async def test_a_caller_whose_data_are_checked_is_answered_before_the_service_ends(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        command = ["sleep", str(DEADLINE)]
+        pipe = subprocess.PIPE
+        started.append(
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+        )
+        return started[-1]
+
+    monkeypatch.setattr(check_pool, "_start", start)
+    request = pb.CreateJobRequest(spec=spec_to_proto(document(**reading(data))))
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(serving(tmp_path / "state"))
+        async with grpc.aio.insecure_channel(service.socket) as channel:
+            call = JobServiceStub(channel).CreateJob(request)
+            waiting = asyncio.ensure_future(refused(call, Code.UNAVAILABLE))
+            await until(lambda: started)
+            await stack.aclose()
+
+            assert "the service is shutting down" in await waiting
+            assert started[0].returncode == -signal.SIGKILL
 
 
 async def test_a_caller_who_leaves_ends_the_check_of_his_job(

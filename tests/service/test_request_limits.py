@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from dbp.errors import DeadlineExceeded, InvalidInput, ResourceExhausted
 from dbp.rpc.channel import MAX_REQUEST_BYTES
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import request_limits
+from dbp.service.receiving import RequestLimits, single
 from dbp.service.request_limits import (
     LARGE_AT_ONCE,
     LARGE_OF_ONE,
@@ -215,6 +217,7 @@ async def test_the_oldest_of_too_many_slow_requests_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(request_limits, "LATE_SECONDS", DEADLINE)
+    monkeypatch.setattr(request_limits, "ARRIVAL_SECONDS", 10 * DEADLINE)
     arrivals, given_up = Arrivals(), []
 
     async def arrive(number: int) -> None:
@@ -235,6 +238,23 @@ async def test_the_oldest_of_too_many_slow_requests_is_given_up(
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert not arrivals._slow
+
+
+async def test_a_request_of_control_counts_as_slow_where_it_is_received(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_limits, "LATE_SECONDS", DEADLINE)
+    limits = RequestLimits()
+    context: Any = SimpleNamespace(read=anext_of(never()))
+
+    async def receive() -> None:
+        async with single(CREATE, lambda data: data, limits)(never(), context):
+            raise AssertionError("nothing has arrived")
+
+    task = asyncio.create_task(receive())
+    await until(lambda: limits.arrivals._slow)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_requests_are_not_slow_while_the_event_loop_is_busy(
