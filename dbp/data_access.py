@@ -101,6 +101,7 @@ class DataAccess:
 
 
 _CURRENT: ContextVar[DataAccess | None] = ContextVar("data_access", default=None)
+_HIDING: ContextVar[bool] = ContextVar("hiding_contents", default=False)
 
 
 @contextmanager
@@ -114,6 +115,19 @@ def using(access: DataAccess | None) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+@contextmanager
+def hiding_contents() -> Iterator[None]:
+    """Quote no data file in the errors of this block, and of the code that it calls.
+
+    For a run of the user's own that reports to a service, where others read its errors.
+    """
+    token = _HIDING.set(True)
+    try:
+        yield
+    finally:
+        _HIDING.reset(token)
 
 
 def open_data(path: str) -> int:
@@ -133,7 +147,7 @@ def check_same_files() -> None:
 
 def hides_contents() -> bool:
     """Return whether errors must not quote data files: others than the user may read them."""
-    return _CURRENT.get() is not None
+    return _CURRENT.get() is not None or _HIDING.get()
 
 
 def is_confined() -> bool:

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from tests.cli.setups import DBP, ENDLESS, Server, environment, socket_of, write_spec
 from tests.deadline import DEADLINE, until
+from tests.service.setups import document
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -87,3 +89,25 @@ def jobs(server: Server) -> list[dict[str, object]]:
     """The jobs as the command prints them."""
     found: list[dict[str, object]] = json.loads(dbp(server, "jobs", "--output", "json"))
     return found
+
+
+def test_a_run_by_hand_brings_no_value_of_its_data_to_the_service(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((8, 2)))
+    np.save(tmp_path / "y.npy", np.array([0, 1] * 3 + [0, 48151623]))  # read after the headers
+    reader = {"kind": "npy", "inputs": str(tmp_path / "x.npy")}
+    spec = document(
+        data={"train": {**reader, "targets": str(tmp_path / "y.npy")}},
+        model={"layers": [{"kind": "dense", "units": 2}], "loss": "softmax_cross_entropy"},
+    )
+    (tmp_path / "job.json").write_text(json.dumps(spec))
+    train = ("train", str(tmp_path / "job.json"), "--run")
+    with Server(tmp_path / "state") as server:
+        alone = dbp(server, *train, str(tmp_path / "1"))
+        said = dbp(server, *train, str(tmp_path / "2"), "--service", server.address)
+        (job,) = jobs(server)
+        shown = dbp(server, "show", str(job["id"]), "--output", "json")
+
+    assert "48151623" in alone
+    assert str(tmp_path / "y.npy") in shown
+    assert "48151623" not in shown
+    assert "48151623" not in said

@@ -132,21 +132,26 @@ def train(workers: int | None, threads: int | None, resumed: Path | None, **aske
 
 def _run(request: Request, place: Launch, threads: int) -> int:
     """Run one rank, from the spec to the exit code."""
+    from dbp.data_access import hiding_contents
     from dbp.train.stop_signals import StopSignals
     from dbp.worker import die_with_parent
 
     if place is not ALONE:
         die_with_parent()
     signals = StopSignals(early_warning=kills_ranks(place, os.environ))
+    # Others read the errors that a service shows; those of any rank are rank 0's, too.
+    reporting = hiding_contents() if request.service else contextlib.nullcontext()
     try:
         with _report_once(place):
             inspected = _inspect(request, place)
             if place.rank != 0:
-                return _other_rank(request, inspected, place, signals)
+                with reporting:
+                    return _other_rank(request, inspected, place, signals)
         warning = oversubscription(place.local_size, threads)
         if warning and not request.quiet:
             echo(f"note: {warning}", err=True)
-        return _rank_0(request, inspected, place, signals)
+        with reporting:
+            return _rank_0(request, inspected, place, signals)
     finally:
         signals.ignore()
 
