@@ -69,7 +69,7 @@ class ParquetTable:
             with self._guarded():
                 # Each different text once, however often it occurs and however long it is.
                 self._parquet = pq.ParquetFile(
-                    path, metadata=metadata, read_dictionary=texts, **_OPTIONS
+                    self.file.reopened, metadata=metadata, read_dictionary=texts, **_OPTIONS
                 )
         if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
             raise InvalidData(f"{path}: its row groups do not add up to its rows")

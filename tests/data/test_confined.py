@@ -100,7 +100,15 @@ def test_a_file_replaced_between_check_and_use_is_refused(
             reader.open()
 
 
-@pytest.mark.parametrize("make", [parquet, hdf5], ids=["parquet", "hdf5"])
+def parquet_of_texts(folder: Path) -> Reader:
+    """A file that pyarrow opens twice: the second time for the texts."""
+    pq.write_table(pa.table({"a": X[:, 0], "y": ["no", "yes"] * 2}), folder / "t.parquet")
+    return Parquet(path=str(folder / "t.parquet"), target="y")
+
+
+@pytest.mark.parametrize(
+    "make", [parquet, parquet_of_texts, hdf5], ids=["parquet", "texts", "hdf5"]
+)
 def test_libraries_read_the_descriptor_not_the_name(
     make: Callable[[Path], Reader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +130,9 @@ def test_libraries_read_the_descriptor_not_the_name(
         if name == "Parquet":
             from dbp.data.parquet_table import ParquetTable
 
-            assert ParquetTable(str(file)).samples == 4
+            table = ParquetTable(str(file))
+            assert table.samples == 4
+            assert len(table.read(0, "y" if make is parquet_of_texts else "a")) == 4
         else:
             from dbp.data.hdf5_file import HDF5File
 
