@@ -8,12 +8,23 @@ derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Ini
     softsign_gain = "dbp_example.softsign_gain:SoftsignGain"
 
 ``dbp.testing`` checks that a component keeps the contract of its base class.
+
+A reader opens its files with ``DataFile``, and quotes their contents in errors with ``quoted``.
+Then the rules of ``dbp serve --data-root`` hold for it: the folders that a job may read, links
+that lead out of them, names that begin with a dot, state folders of services; a file that is
+replaced after the service has checked it is refused; and errors show contents to the user
+alone. A reader that calls ``open`` itself, or gives a library the name of a file, gives all of
+this up: it reads whatever the service's user can read. Give a library ``DataFile.stream()`` or
+``DataFile.reopened``. Declare options that name files with ``option(..., file=True)``: the
+service refuses paths outside the folders when a job is submitted.
 """
 
 from __future__ import annotations
 
 from dbp.data.array_dataset import arrays
 from dbp.data.dataset import DataInfo, Dataset, Indices, Reader
+from dbp.data.file import DataFile
+from dbp.data.quoting import quoted
 from dbp.errors import InvalidData
 from dbp.nn.batch_layer import BatchLayer, LaneBackward, LaneGenerator
 from dbp.nn.elementwise import Elementwise
@@ -42,6 +53,7 @@ __all__ = [
     "Array",
     "Backward",
     "BatchLayer",
+    "DataFile",
     "DataInfo",
     "Dataset",
     "Elementwise",
@@ -69,4 +81,5 @@ __all__ = [
     "Workspace",
     "arrays",
     "option",
+    "quoted",
 ]

@@ -44,7 +44,14 @@ _ENTRIES = 1_000
 
 @final
 class DataFile:
-    """An open regular file; renaming or replacing its path does not affect it."""
+    """An open regular file; renaming or replacing its path does not affect it.
+
+    It is opened within the folders that the job may read.
+
+    Attributes:
+        name: Its path.
+        size: Bytes when it was opened.
+    """
 
     def __init__(self, path: str) -> None:
         """Open the file; raises InvalidData if it is missing, unreadable or not regular."""

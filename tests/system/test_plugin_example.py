@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dbp.errors import InvalidSpec
@@ -189,6 +190,53 @@ def test_a_service_refuses_kinds_that_its_workers_lack(installed: Path, tmp_path
         assert f"{path}: the service finds '{kind}' of package dbp-example, but" in done.stderr
     assert "pip install dbp-example" in done.stderr
     assert "restart the service with --pass-env PYTHONPATH" in done.stderr
+
+
+OPENING = """
+import sys
+import numpy as np
+from dbp.data_access import DataAccess, using
+from dbp.data_roots import DataRoots
+from dbp.errors import InvalidData
+from dbp.registry import component_class
+
+root = sys.argv[1]
+doubles = component_class("readers", "doubles")
+with using(DataAccess(DataRoots.of([root]))):
+    reader = doubles(path=f"{root}/rows", columns=3)
+    data = reader.open()
+    assert data.info == reader.inspect(), (data.info, reader.inspect())
+    y = np.empty((1, 1))
+    data.take_targets(np.array([1]), y)
+    assert y == 5.0, y
+    for name in ("out", ".hidden", "../rows"):
+        for read in (lambda r: r.open(), lambda r: r.inspect()):
+            try:
+                read(doubles(path=f"{root}/{name}", columns=3))
+            except InvalidData as error:
+                print(str(error).removeprefix(root))
+"""
+
+
+def test_a_reader_of_files_stays_within_the_folders_of_the_job(
+    installed: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for path in (root / "rows", root / ".hidden", tmp_path / "rows"):
+        path.write_bytes(np.arange(6, dtype="<f8").tobytes())
+    (root / "out").symlink_to("../rows")
+
+    done = run(sys.executable, "-W", "error", "-c", OPENING, str(root), folder=installed)
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[::2] == lines[1::2]
+    assert [line.partition(": ")[2][:40] for line in lines[::2]] == [
+        "leads outside the data folders by a link",
+        "names that begin with a dot are not read",
+        "leads outside the data folders",
+    ]
 
 
 def test_a_service_passes_on_what_its_operator_names(installed: Path, tmp_path: Path) -> None:
