@@ -32,6 +32,9 @@ class JobServiceStub(object):
     an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
     MiB, the limit that gRPC clients have unless they set another. A call of a method that the
     service does not have is UNIMPLEMENTED with a text that says what to call instead.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     def __init__(self, channel):
@@ -104,6 +107,9 @@ class JobServiceServicer(object):
     an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
     MiB, the limit that gRPC clients have unless they set another. A call of a method that the
     service does not have is UNIMPLEMENTED with a text that says what to call instead.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     def CreateJob(self, request, context):
@@ -287,6 +293,9 @@ class JobService(object):
     an invalid spec carries all its violations as google.rpc.BadRequest. Answers stay below 4
     MiB, the limit that gRPC clients have unless they set another. A call of a method that the
     service does not have is UNIMPLEMENTED with a text that says what to call instead.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     @staticmethod

@@ -39,6 +39,9 @@ class ParameterServiceStub(object):
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
     UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     def __init__(self, channel):
@@ -113,6 +116,9 @@ class ParameterServiceServicer(object):
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
     UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     def GetParameterInfo(self, request, context):
@@ -271,6 +277,9 @@ class ParameterService(object):
     ABORTED: CONFLICT. DATA_LOSS: CORRUPT_PARAMETERS (never served). RESOURCE_EXHAUSTED:
     TOO_MANY_READERS, RESOURCE_EXHAUSTED (a limit, the disk, ...). UNAVAILABLE: DRAINING,
     UNAVAILABLE. Where a later try may succeed, the error carries a google.rpc.RetryInfo.
+
+    A connection has at most 100 open calls, watches among them; gRPC lets a further call wait in
+    silence until one ends. Open another connection before, as dbp's Python client does at 90.
     """
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from dbp.rpc.stream_pool import STREAMS_BEFORE_NEXT, StreamPool
 from tests.deadline import DEADLINE
 
 PATH = "/test/watch"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Watches(grpc.GenericRpcHandler):
@@ -79,3 +81,15 @@ async def test_an_ended_call_of_any_kind_frees_its_stream() -> None:
 def test_the_pool_stays_below_what_services_allow() -> None:
     assert dict(SERVER_OPTIONS)["grpc.max_concurrent_streams"] == MAX_STREAMS
     assert STREAMS_BEFORE_NEXT < MAX_STREAMS
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "deploy/README.md", "protos/dbp/v1/job_service.proto",
+     "protos/dbp/v1/parameter_service.proto"],
+)  # fmt: skip
+def test_the_pages_name_the_limit_of_a_connection(page: str) -> None:
+    text = " ".join((ROOT / page).read_text().replace("//", " ").split())
+    assert f"connection has at most {MAX_STREAMS} open calls" in text
+    if page.endswith(".proto"):
+        assert f"as dbp's Python client does at {STREAMS_BEFORE_NEXT}" in text

@@ -13,11 +13,10 @@ from dbp.access.places import UNIX
 from dbp.access.principal import CALLER
 from dbp.errors import TooManyReaders
 
-READS_PER_CONNECTION: Final = 256
+# At once, of all callers. A connection has at most MAX_STREAMS calls of all kinds.
 READS: Final = 1_024
-STREAMS_PER_CONNECTION: Final = 64
 STREAMS: Final = 1_024
-WATCHES_PER_CONNECTION: Final = 2_048
+STREAMS_PER_CONNECTION: Final = 64
 WATCHES: Final = 16_384
 
 DERIVING: Final = 2
@@ -35,11 +34,14 @@ class ReaderLimits:
     Connections over a Unix socket look alike; the limit of their owner holds.
     """
 
-    def __init__(self, what: str, per_connection: int, together: int) -> None:
-        """An owner may have half of ``together``, so that others can read, too."""
+    def __init__(self, what: str, together: int, per_connection: int | None = None) -> None:
+        """An owner may have half of ``together``, so that others can read, too.
+
+        ``per_connection``: None: as many as the connection has calls.
+        """
         self._what = what
         self._per_connection = per_connection
-        self._per_owner = max(per_connection, together // 2)
+        self._per_owner = max(per_connection or 1, together // 2)
         self._together = together
         self._open: Counter[tuple[str, str]] = Counter()  # by owner, by connection
         self._all = 0
@@ -50,7 +52,7 @@ class ReaderLimits:
         caller = CALLER.get()
         keys = [("owner", caller.owner)]
         self._check(self._open[keys[0]], self._per_owner, f"by {caller.owner or 'this caller'}")
-        if not caller.origin.startswith(UNIX):
+        if self._per_connection is not None and not caller.origin.startswith(UNIX):
             keys.append(("connection", caller.origin))
             self._check(self._open[keys[1]], self._per_connection, "on this connection")
         if self._all >= self._together:

@@ -22,11 +22,9 @@ from dbp.service.parameters.encoded import Encoded
 from dbp.service.parameters.encoded_cache import EncodedCache
 from dbp.service.parameters.readers import (
     READS,
-    READS_PER_CONNECTION,
     STREAMS,
     STREAMS_PER_CONNECTION,
     WATCHES,
-    WATCHES_PER_CONNECTION,
     ReaderLimits,
     ReaderThreads,
 )
@@ -75,9 +73,9 @@ class ParameterService(parameter_service_pb2_grpc.ParameterServiceServicer):
         )
         versions.on_deleted(self._cache.drop)
         self._descriptions = Descriptions(self._threads)
-        self._reads = ReaderLimits("reads", READS_PER_CONNECTION, READS)
-        self._streams = ReaderLimits("streams", STREAMS_PER_CONNECTION, STREAMS)
-        self._watches = ReaderLimits("watches", WATCHES_PER_CONNECTION, WATCHES)
+        self._reads = ReaderLimits("reads", READS)
+        self._streams = ReaderLimits("streams", STREAMS, STREAMS_PER_CONNECTION)
+        self._watches = ReaderLimits("watches", WATCHES)
 
     def close(self) -> None:
         """Close files; call it after the last call has ended."""

@@ -297,7 +297,7 @@ def take(limits: ReaderLimits, owner: str, peer: str = "unix:") -> ExitStack:
 
 
 def test_too_many_in_all() -> None:
-    limits = ReaderLimits("watches", 1, 2)
+    limits = ReaderLimits("watches", 2)
     refused = pytest.raises(TooManyReaders, match="which is the limit")
     with take(limits, "a"), take(limits, "b"), refused:
         take(limits, "c")
@@ -307,7 +307,7 @@ def test_too_many_in_all() -> None:
 def test_one_owner_leaves_reads_to_others_and_connections_over_a_socket_share_its_limit() -> (
     None
 ):
-    limits = ReaderLimits("watches", 2, 8)
+    limits = ReaderLimits("watches", 8, 2)
     with ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(take(limits, "a"))
@@ -319,7 +319,7 @@ def test_one_owner_leaves_reads_to_others_and_connections_over_a_socket_share_it
 
 
 def test_a_connection_over_tcp_has_a_limit_of_its_own() -> None:
-    limits = ReaderLimits("watches", 2, 8)
+    limits = ReaderLimits("watches", 8, 2)
     one, other = "ipv4:127.0.0.1:1", "ipv4:127.0.0.1:2"
     with take(limits, "a", one), take(limits, "a", one), take(limits, "a", other):
         with pytest.raises(TooManyReaders, match="open on this connection, at most 2"):
