@@ -2,7 +2,9 @@
 
 Jobs that ran when the backup was made continue from their newest checkpoint in it: the launches
 of their processes get an exit record, so that no service looks for these processes. The history
-of events begins again, so that a watcher with a newer token starts over.
+of events begins again, so that a watcher with a newer token starts over. New versions of a job
+have greater numbers than those that it may have published after the backup: a number that a
+reader has seen never comes with other contents.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 from dbp.backup.checking import CheckedBackup, extract
 from dbp.backup.writers import sync_tree
 from dbp.errors import Conflict
-from dbp.jobs.job_rows import begin_history, newest_event
+from dbp.jobs.job_rows import begin_history, newest_event, raise_version_floors
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.exit_record import write_exit
 from dbp.storage.atomic_file import PRIVATE, make_folder, rename
@@ -28,6 +30,8 @@ from dbp.storage.state_folder import DATABASE, JOBS
 
 # Events between the backup and its restoring are lost; watchers may have seen some.
 LOST_EVENTS: Final = 1_000_000
+# Versions of a job, likewise.
+LOST_VERSIONS: Final = 1_000_000
 
 
 def check_empty(state: Path) -> None:
@@ -64,13 +68,16 @@ def restore(backup: Path, state: Path) -> CheckedBackup:
 
 
 def _prepare(folder: Path) -> None:
-    """Begin the history of events again, and end the launches that had not ended."""
+    """Begin the history of events again, pass over numbers of versions that may have been used,
+    and end the launches that had not ended.
+    """
     path = folder / DATABASE
     connection = open_database(path)
     try:
         contents = Contents(connection)
         contents.begin()
         connection.execute("BEGIN IMMEDIATE")
+        raise_version_floors(connection, LOST_VERSIONS)
         begin_history(connection, newest_event(connection) + LOST_EVENTS, time.time())
         contents.seal()
         connection.execute("COMMIT")

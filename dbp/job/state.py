@@ -228,6 +228,8 @@ class Job:
         data_digest: Digest of the identities of the data files that were checked; "" if none
             were. See ``dbp.data_access``.
         confined: Whether the job may read files only below the operator's data roots.
+        version_floor: New versions have greater numbers: those up to it may have been published
+            between a backup and its restoring, with other contents.
     """
 
     id: str
@@ -262,6 +264,7 @@ class Job:
     data_digest: str = ""
     unchecked: bool = False
     confined: bool = False
+    version_floor: int = 0
 
 
 @dataclass(frozen=True)

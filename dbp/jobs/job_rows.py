@@ -103,6 +103,17 @@ def begin_history(connection: sqlite3.Connection, after: int, time: float) -> No
     )
 
 
+def raise_version_floors(connection: sqlite3.Connection, by: int) -> None:
+    """Let the next version of each job have a number more than ``by`` above its newest one."""
+    newest = "coalesce((SELECT max(version) FROM versions WHERE job = jobs.id), 0)"
+    floor = "coalesce(json_extract(record, '$.version_floor'), 0)"
+    connection.execute(
+        "UPDATE jobs SET record = "  # noqa: S608 (fixed words)
+        f"json_set(record, '$.version_floor', max({newest}, {floor}) + ?)",
+        (by,),
+    )
+
+
 def newest_event(connection: sqlite3.Connection) -> int:
     """Return the highest sequence that an event has or had; 0 without events."""
     sql = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"

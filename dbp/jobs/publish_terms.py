@@ -21,6 +21,7 @@ def terms_of(table: JobTable) -> Terms:
             live=not job.state.terminal,
             keep=kept_by(job),
             spec_digest=job.spec_digest,
+            version_floor=job.version_floor,
         )
 
     return terms

@@ -38,12 +38,14 @@ class PublishTerms:
         live: Whether it has not ended.
         keep: How many of its newest versions the job keeps.
         spec_digest: Of its resolved spec.
+        version_floor: Its new versions have greater numbers.
     """
 
     state: str
     live: bool
     keep: int
     spec_digest: str
+    version_floor: int = 0
 
 
 # Returns the terms of a job; WrongState if it is at another attempt.
@@ -210,7 +212,7 @@ class VersionPublisher:
         await in_thread(partial(make_folder, folder, PRIVATE))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
         try:
-            version = await self._write(upload, incoming, chunks, terms.spec_digest)
+            version = await self._write(upload, incoming, chunks, terms)
             await self._take_in(upload, version, incoming, terms.keep)
         except BaseException:
             await in_thread(partial(delete, [incoming]))
@@ -218,12 +220,13 @@ class VersionPublisher:
         return version
 
     async def _write(
-        self, upload: VersionUpload, incoming: Path, chunks: Chunks, spec_digest: str
+        self, upload: VersionUpload, incoming: Path, chunks: Chunks, terms: PublishTerms
     ) -> Version:
         """Write the next version durably under a temporary name."""
         job_id = upload.job_id
         newest = (await self._versions.index(job_id)).newest
-        number, previous = (newest.version + 1, newest.digest) if newest else (1, "")
+        before, previous = (newest.version, newest.digest) if newest else (0, "")
+        number = max(before, terms.version_floor) + 1
         stamped = {
             **upload.manifest.metadata,
             "dbp.job": job_id,
@@ -243,7 +246,7 @@ class VersionPublisher:
             publish_time=self._time(),
             final=upload.final,
             previous_digest=previous,
-            spec_digest=spec_digest,
+            spec_digest=terms.spec_digest,
             rollbacks=upload.rollbacks,
         )
 

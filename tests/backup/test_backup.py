@@ -6,8 +6,10 @@ import asyncio
 import io
 import json
 import shutil
+import sqlite3
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,18 +20,19 @@ from dbp.backup.backing_up import check_target
 from dbp.backup.backup_lock import backup_lock
 from dbp.backup.checking import check
 from dbp.backup.manifest import decode
-from dbp.backup.restoring import restore
+from dbp.backup.restoring import LOST_VERSIONS, restore
 from dbp.errors import AlreadyExists, Conflict, DataLoss, InvalidInput, OutOfRange
 from dbp.job.failure import FailureReason
-from dbp.job.state import State
+from dbp.job.state import State, Version
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit
 from dbp.launch.supervised_run import SupervisedRun
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.storage.state_folder import StateFolder
+from dbp.versions.tables import VersionTables
 from tests.backup.setups import back_up, files_of, make_state
 from tests.durability.service_acts import facts_of, service
-from tests.jobs.fakes import FakeLauncher, Plane, settle
+from tests.jobs.fakes import FakeLauncher, Plane, data, manifest, settle
 
 NAMES = ["backup", "backup.tar", "backup.tar.gz"]
 
@@ -118,6 +121,37 @@ def test_watchers_with_a_token_from_after_the_backup_start_over(
                 await anext(aiter(plane.manager.watch(None, 500)))
 
     asyncio.run(watch())
+
+
+def test_a_restored_job_publishes_above_numbers_that_readers_may_have_seen(
+    state: Path, tmp_path: Path
+) -> None:
+    back_up(state, tmp_path / "b")
+    restore(tmp_path / "b", tmp_path / "new")
+
+    async def publish(folder: Path) -> Version:
+        launcher = FakeLauncher(found=lambda folder: SupervisedRun(AttemptFiles(folder)))
+        async with service(folder, launcher=launcher, at=2_000.0) as plane:
+            await settle()
+            await plane.clock.advance(60.0)
+            plane.launcher.runs["d-1"].end(Exit(exit_code=1))  # it has the slot
+            await settle()
+            job = await plane.manager.get("c-1")
+            return await plane.manager.publisher.publish(
+                job.id, job.attempt, step=100, manifest=manifest(), chunks=data()
+            )
+
+    with closing(sqlite3.connect(tmp_path / "new" / "dbp.sqlite")) as connection:
+        before = VersionTables(connection).index("c-1").newest
+    first = asyncio.run(publish(tmp_path / "new"))
+
+    assert first.version == LOST_VERSIONS + 1 + (before.version if before else 0)
+    assert first.previous_digest == (before.digest if before else "")
+    back_up(tmp_path / "new", tmp_path / "again")
+    restore(tmp_path / "again", tmp_path / "newer")
+    with closing(sqlite3.connect(tmp_path / "newer" / "dbp.sqlite")) as connection:
+        ((record,),) = connection.execute("SELECT record FROM jobs WHERE id = 'c-1'")
+    assert json.loads(record)["version_floor"] == first.version + LOST_VERSIONS
 
 
 def flip(path: Path) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dbp.access import audit as audit_log
+from dbp.access.audit import AuditLog
 from dbp.backup import staging
 from dbp.backup.backing_up import write_backup
 from dbp.backup.backup_lock import backup_lock, remove_left
 from dbp.backup.checking import check
 from dbp.backup.restoring import restore
 from dbp.backup.staging import Staging
+from dbp.backup.writers import HashedReader
 from dbp.job.state import Job
 from dbp.storage.checkpoints import FILES, MANIFEST
 from dbp.storage.database import Database
+from tests.backup.setups import back_up, make_state
 from tests.jobs.fakes import Plane, control_plane, data, manifest, settle, spec
 
 
@@ -129,3 +134,42 @@ def test_the_rest_of_a_backup_that_was_cut_is_removed_but_not_of_one_under_way(
         assert staged.exists()
     remove_left(tmp_path)
     assert not staged.exists()
+
+
+@pytest.mark.parametrize("name", ["backup", "backup.tar.gz"])
+def test_an_audit_log_that_grows_and_is_rotated_meanwhile_is_whole_in_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    state = make_state(tmp_path / "state")
+    written = 0
+
+    def write(lines: int) -> None:
+        nonlocal written
+        for _ in range(lines):
+            audit.write(None, "unix:", "/a/B", f"jobs/{written}", "OK", "")
+            written += 1
+
+    read = HashedReader.read
+
+    def reading(reader: HashedReader, size: int = -1) -> bytes:
+        write(1)
+        return read(reader, size)
+
+    monkeypatch.setattr(audit_log, "UNKNOWN_BURST", 10**6)
+    audit = AuditLog(state / "access" / "audit.log", max_bytes=2_000)
+    write(30)
+    monkeypatch.setattr(HashedReader, "read", reading)
+    back_up(state, tmp_path / name)
+    monkeypatch.undo()
+    audit.close()
+
+    assert check(tmp_path / name).damaged == ()
+    restore(tmp_path / name, tmp_path / "new")
+    found = [
+        int(json.loads(line)["resource"].removeprefix("jobs/"))
+        for file in (tmp_path / "new" / "access").glob("audit.log*")
+        for line in file.read_text().splitlines()
+    ]
+    assert written > 60
+    assert {*range(10, 30)} <= set(found)  # older ones were rotated away
+    assert len(found) == len(set(found))
