@@ -7,9 +7,6 @@ import dataclasses
 import os
 import shlex
 import sys
-import time
-import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +15,12 @@ import click
 
 from dbp.cli.mpirun.terminal import kills_ranks, rank_console, shows_terminal
 from dbp.cli.screen.output import can_draw, echo, echo_json, output_option
-from dbp.cli.train.preparation import join_service, prepare_folder, refuse_on_all_ranks
+from dbp.cli.train.preparation import (
+    join_service,
+    prepare_folder,
+    refuse_on_all_ranks,
+    report_once,
+)
 from dbp.cli.train.profiling import check_profile, make_profile, profile_option, write_profile
 from dbp.cli.train.resumption import (
     folder_to_resume,
@@ -29,7 +31,7 @@ from dbp.cli.train.resumption import (
     resume_terms,
 )
 from dbp.errors import DbpError, InvalidInput
-from dbp.exit_codes import BAD_INPUT, DONE, FAILED, exit_code_of
+from dbp.exit_codes import BAD_INPUT, DONE, exit_code_of
 from dbp.launching import Launch, detect, oversubscription, set_thread_counts
 from dbp.lossy_output import make_output_lossy
 from dbp.quantities import count_text
@@ -43,7 +45,6 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.train.stop_signals import StopSignals
 
 ALONE: Final = Launch("none", 0, 1, 1)
-OTHER_RANKS_WAIT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _run(request: Request, place: Launch, threads: int) -> int:
     # Others read the errors that a service shows; those of any rank are rank 0's, too.
     reporting = hiding_contents() if request.service else contextlib.nullcontext()
     try:
-        with _report_once(place):
+        with report_once(place, alone=place is ALONE):
             inspected = _inspect(request, place)
             if place.rank != 0:
                 with reporting:
@@ -154,33 +155,6 @@ def _run(request: Request, place: Launch, threads: int) -> int:
             return _rank_0(request, inspected, place, signals)
     finally:
         signals.ignore()
-
-
-@contextlib.contextmanager
-def _report_once(place: Launch) -> Iterator[None]:
-    """Print an error on rank 0; other ranks wait, so that the launcher ends them first.
-
-    No rank has communicated yet. If rank 0 does not have the same error (another host lacks a
-    file), the rank prints it with its number after ``OTHER_RANKS_WAIT_SECONDS``. Unexpected
-    errors are printed with their traceback.
-    """
-    try:
-        yield
-    except DbpError as error:
-        if place.rank == 0:
-            raise
-        time.sleep(OTHER_RANKS_WAIT_SECONDS)
-        echo(f"error: on rank {place.rank}: {error}", err=True)
-        code = BAD_INPUT if isinstance(error, InvalidInput) else FAILED
-        raise SystemExit(code) from error
-    except Exception as error:
-        if place is ALONE:
-            raise
-        if place.rank != 0:
-            time.sleep(OTHER_RANKS_WAIT_SECONDS)
-        text = "".join(traceback.format_exception(error))
-        echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
-        raise SystemExit(FAILED) from error
 
 
 def _inspect(request: Request, place: Launch) -> Inspected:

@@ -1,4 +1,4 @@
-"""Prepare a run: check its spec, lock its folder, register it with a service.
+"""Prepare a run: check its spec, report errors once, lock its folder, register it.
 
 Rank 0 does the last two. After a refusal it still initializes MPI before it exits: Open MPI's
 launcher can crash when one rank exits while another is in MPI_Init.
@@ -6,12 +6,18 @@ launcher can crash when one rank exits while another is in MPI_Init.
 
 from __future__ import annotations
 
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbp.cli.screen.output import echo
 from dbp.errors import DbpError, InvalidInput
+from dbp.exit_codes import BAD_INPUT, FAILED
+from dbp.launching import Launch
 
 if TYPE_CHECKING:
     from dbp.job.spec.resolve import ResolvedSpec
@@ -20,6 +26,34 @@ if TYPE_CHECKING:
     from dbp.train.report.run_folder import RunFolder
 
 PARENT: Final = Path("runs")
+OTHER_RANKS_WAIT_SECONDS: Final = 2.0
+
+
+@contextlib.contextmanager
+def report_once(place: Launch, *, alone: bool) -> Iterator[None]:
+    """Print an error on rank 0; other ranks wait, so that the launcher ends them first.
+
+    No rank has communicated yet. If rank 0 does not have the same error (another host lacks a
+    file), the rank prints it with its number after ``OTHER_RANKS_WAIT_SECONDS``. Unexpected
+    errors are printed with their traceback. ``alone``: no launcher has started this process.
+    """
+    try:
+        yield
+    except DbpError as error:
+        if place.rank == 0:
+            raise
+        time.sleep(OTHER_RANKS_WAIT_SECONDS)
+        echo(f"error: on rank {place.rank}: {error}", err=True)
+        code = BAD_INPUT if isinstance(error, InvalidInput) else FAILED
+        raise SystemExit(code) from error
+    except Exception as error:
+        if alone:
+            raise
+        if place.rank != 0:
+            time.sleep(OTHER_RANKS_WAIT_SECONDS)
+        text = "".join(traceback.format_exception(error))
+        echo(f"rank {place.rank} of {place.size} failed:\n{text}", err=True, nl=False)
+        raise SystemExit(FAILED) from error
 
 
 def check_lanes(file: Path, workers: int) -> None:
