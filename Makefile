@@ -38,7 +38,7 @@ install: $(VENV)/.run  ## make .venv with dbp and an MPI library
 	@echo "installed: $(BIN)/dbp (try: $(BIN)/dbp --help)"
 
 test: $(VENV)/.dev .mpich/.done  ## run the tests
-	$(BIN)/python -m pytest -m "not full" $(PYTEST_ARGS)
+	$(BIN)/python -m tests.halves $(PYTEST_ARGS)
 
 test-full: $(VENV)/.dev .mpich/.done  ## run the tests, the slow ones too
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
