@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from dbp.job.state import State
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 from tests.small_disk import SmallDisk, small_disk
-from tests.system.test_restart import at_step, final
+from tests.system.test_restart import at_step, final, held
 
 STEPS = 600
 # Its parameters take 1.2 MB, more than a restart of the service frees.
@@ -68,8 +69,9 @@ def test_a_run_that_ends_on_a_full_disk_waits_for_space(
     undisturbed = client.submit(spec, workers=workers)
     assert undisturbed.wait().state is State.SUCCEEDED
     job = client.submit(spec, workers=workers)
-    until(lambda: at_step(job, 1))
-    with disk.kept_full():
+    with ExitStack() as full:
+        with held(server, job):
+            full.enter_context(disk.kept_full())
         until(lambda: waits_at_its_end(job))
         assert job.get().state is State.RUNNING
         with pytest.raises(DiskFull, match="disk is full"):
@@ -92,8 +94,9 @@ def test_a_job_is_cancelled_on_a_full_disk_and_stays_so(
 ) -> None:
     job = client.submit(spec)
     queued = client.submit(spec, workers=2)
-    until(lambda: at_step(job, 1))
-    with disk.kept_full():
+    with ExitStack() as full:
+        with held(server, job):
+            full.enter_context(disk.kept_full())
         until(lambda: waits_at_its_end(job))
         assert queued.cancel().state is State.CANCELLED
         assert job.cancel().state in (State.CANCELLING, State.CANCELLED)
@@ -114,8 +117,9 @@ def test_checkpoints_that_do_not_fit_cost_one_line_and_not_the_run(
     undisturbed = client.submit(spec)
     assert undisturbed.wait().state is State.SUCCEEDED
     job = client.submit(spec)
-    until(lambda: at_step(job, 30))
-    with disk.kept_full():
+    with ExitStack() as full:
+        with held(server, job, least=2):
+            full.enter_context(disk.kept_full())
         until(lambda: "no checkpoints can be written" in disk_full(job))
         (folder,) = (disk.path / "jobs" / job.id).rglob("checkpoints")
         kept = [path.name for path in folder.glob("step-*")]

@@ -16,9 +16,9 @@ from dbp.errors import NotFound, Unavailable, WrongState
 from dbp.job.state import Job, State
 from tests.cli.setups import Server, run, until, write_spec
 from tests.deadline import DEADLINE
-from tests.system.test_restart import at_step, final, ranks, reached_state
+from tests.system.test_restart import at_step, final, frozen, ranks, reached_state
 
-STEPS = 30_000  # a run outlasts a restart of the service on a fast machine
+STEPS = 30_000
 SEED = 14
 
 
@@ -57,10 +57,11 @@ def in_state(job: JobHandle, *states: State) -> Job:
 
 
 def kill(server: Server, client: Client) -> None:
-    """Kill the service, and start it again."""
+    """Kill the service, and start it again; a run may not end meanwhile."""
     server.stop(signal.SIGKILL)
-    server.start()
-    until(lambda: answers(client))
+    with frozen(ranks(server)):
+        server.start()
+        until(lambda: answers(client))
 
 
 def answers(client: Client) -> bool:

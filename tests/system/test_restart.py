@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from dbp.job.state import State
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 
-# Long enough to be seen in mid-training twice; ranks are frozen while the service starts.
+# Ranks are frozen while the service is killed and while it starts.
 STEPS = 1_500
 
 
@@ -60,14 +60,18 @@ def final(job: JobHandle) -> tuple[int, str, bool]:
 
 @contextmanager
 def frozen(pids: Iterable[int]) -> Iterator[None]:
-    """Processes that stand still, however long this takes."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    """Processes, those that have not ended, that stand still, however long this takes."""
+    send(signal.SIGSTOP, pids)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        send(signal.SIGCONT, pids)
+
+
+def send(number: signal.Signals, pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def reached_state(job: JobHandle) -> State | None:
@@ -79,9 +83,22 @@ def reached_state(job: JobHandle) -> State | None:
 
 
 def epochs(server: Server, job: JobHandle) -> int:
-    """How many epochs a job has trained, as its files say."""
-    (metrics,) = (server.state / "jobs" / job.id).rglob("metrics.jsonl")
-    return metrics.read_bytes().count(b"\n")
+    """How many epochs a job has trained, as its files say: a busy service learns it late."""
+    found = (server.state / "jobs" / job.id).rglob("metrics.jsonl")
+    return sum(metrics.read_bytes().count(b"\n") for metrics in found)
+
+
+@contextmanager
+def held(server: Server, job: JobHandle, least: int = 1) -> Iterator[dict[int, float]]:
+    """The ranks of a job after its first epochs, which stand still until the end of the block.
+
+    Without this a short run can end before a busy service has reported its first step.
+    """
+    until(lambda: epochs(server, job) >= least)
+    found = ranks(server)
+    with frozen(found):
+        until(lambda: reached_state(job) is State.RUNNING)
+        yield found
 
 
 @pytest.mark.timeout(600)  # 3,000 steps of two ranks, which wait for each other
@@ -96,14 +113,10 @@ def test_a_job_keeps_training_while_its_service_is_killed_twice(
     updates: list[JobUpdate] = []
     watching = threading.Thread(target=lambda: updates.extend(disturbed.watch()), daemon=True)
     watching.start()
-    until(lambda: at_step(disturbed, 1))
-    before = ranks(server)
-    assert len(before) == 2
-
-    for least in (STEPS // 20, STEPS // 4):
-        until(lambda least=least: at_step(disturbed, least))  # type: ignore[misc]
-        assert disturbed.get().state is State.RUNNING
-        server.stop(signal.SIGKILL)
+    for _ in range(2):
+        with held(server, disturbed) as before:
+            server.stop(signal.SIGKILL)
+        assert len(before) == 2
         trained = epochs(server, disturbed)
         until(lambda trained=trained: epochs(server, disturbed) > trained)  # type: ignore[misc]
         with frozen(before):
