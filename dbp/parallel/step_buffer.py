@@ -113,5 +113,4 @@ class StepBuffer:
 
     def set_digest(self, rank: int, digest: int) -> None:
         """Store the 64-bit digest of a rank's parameters."""
-        for word in range(DIGEST_WORDS):
-            self._digests[rank, word] = digest >> 16 * word & 0xFFFF
+        self._digests[rank] = [digest >> 16 * word & 0xFFFF for word in range(DIGEST_WORDS)]

@@ -24,10 +24,11 @@ class RankFacts:
     digest: int
 
     def write(self, buffer: StepBuffer) -> None:
-        """Write the facts to one of the rank's buffers; the sums hold those of all ranks."""
-        buffer.stop = float(Command.STOP in self.command)
-        buffer.checkpoint = float(Command.CHECKPOINT in self.command)
-        buffer.finish = float(Command.FINISH in self.command)
+        """Write the facts to a cleared buffer of the rank; the sums hold those of all ranks."""
+        if self.command:
+            buffer.stop = float(Command.STOP in self.command)
+            buffer.checkpoint = float(Command.CHECKPOINT in self.command)
+            buffer.finish = float(Command.FINISH in self.command)
         buffer.set_digest(self.rank, self.digest)
 
 
