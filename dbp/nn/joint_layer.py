@@ -60,6 +60,16 @@ class JointLayer(Layer, ABC):
         return y, backward
 
 
+def joins_lanes(layers: Iterable[Layer], input_shapes: Iterable[Shape]) -> bool:
+    """Return whether one pass through these layers can compute several lanes."""
+    return all(
+        layer.row_products(shape) is not None
+        and not layer.has_sync_points
+        and (isinstance(layer, JointLayer) or not layer.parameter_shapes(shape))
+        for layer, shape in zip(layers, input_shapes, strict=False)
+    )
+
+
 @final
 class _SingleLane(LaneGradients):
     """The gradients of a batch that is one lane."""

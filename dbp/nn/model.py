@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.nn.input_gradient import checked_gradient
-from dbp.nn.joint_layer import JointBackward, JointGradients, JointLayer
+from dbp.nn.joint_layer import JointBackward, JointGradients, JointLayer, joins_lanes
 from dbp.nn.lane_batch import LaneBatch, ModelBackward
 from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace, names_within
 from dbp.nn.loss import Loss
@@ -78,14 +78,7 @@ class Model:
         self.tensor_shapes = self.parameter_shapes | self.state_shapes
         self.freezes = freezes
         self.frozen_state = frozen_state(self.parameter_shapes, self.state_shapes, freezes)
-        self.joins_lanes = all(
-            products is not None
-            and not layer.has_sync_points
-            and (isinstance(layer, JointLayer) or not own)
-            for layer, products, own in zip(
-                self.layers, self.row_products, self._all_names, strict=True
-            )
-        )
+        self.joins_lanes = joins_lanes(self.layers, [input_shape, *self._shapes])
         self.has_sync_points = any(layer.has_sync_points for layer in self.layers)
         self.output_shape = shape
         loss.check_output(shape)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dbp.data.dataset import DataInfo, Reader
 from dbp.errors import WrongState
+from dbp.nn.joint_layer import joins_lanes
 from dbp.quantities import count_text, size_text
 from dbp.train.check.inspection import Inspected
 
@@ -78,11 +79,15 @@ def check_memory(inspected: Inspected, workers: int, limit: int | None) -> None:
 
 
 def _activations(inspected: Inspected, workers: int, item: int) -> int:
-    """Return the bytes of a lane batch's inputs and of all layers' outputs."""
+    """Return the bytes of the inputs and of all layers' outputs that are computed at once.
+
+    They are those of all lanes of a rank where the layers join lanes, otherwise of one lane.
+    """
     train = inspected.resolved.spec.train
-    lanes = train.lanes if train.numerics == "exact" else workers
-    rows = min(train.batch_size, inspected.facts.training_samples) // train.accumulate // lanes
     shapes = (inspected.shapes.input_shape, *inspected.shapes.output_shapes)
+    joined = train.accumulate == 1 and joins_lanes(inspected.resolved.layers, shapes)
+    parts = train.lanes if train.numerics == "exact" and not joined else workers
+    rows = min(train.batch_size, inspected.facts.training_samples) // train.accumulate // parts
     return max(1, rows) * sum(map(math.prod, shapes)) * item
 
 

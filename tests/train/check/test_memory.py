@@ -55,8 +55,20 @@ def test_parts_are_those_of_the_model_and_its_optimizer() -> None:
     assert parts["parameters"] == VECTOR
     assert parts["gradients"] == 2 * VECTOR
     assert parts["optimizer state"] == 2 * VECTOR
-    assert parts["activations"] == 32 * (1000 + 5000 + 5000 + 10) * 4
+    assert parts["activations"] == 64 * (1000 + 5000 + 5000 + 10) * 4
     assert parts["data"] == 0
+
+
+def test_activations_are_those_of_the_lanes_that_a_rank_computes_at_once() -> None:
+    row = (1000 + 5000 + 5000 + 10) * 4
+    spec = document(lanes=8)
+    spec["model"]["layers"].insert(1, {"kind": "layer_norm"})  # does not join lanes
+
+    assert estimate(1, lanes=8).parts["activations"] == 64 * row
+    assert estimate(4, lanes=8).parts["activations"] == 4 * 16 * row
+    assert estimate(1, lanes=8, accumulate=2).parts["activations"] == 4 * row
+    one_by_one = estimate_memory(inspect(resolve(spec)), 1)
+    assert one_by_one.parts["activations"] == 8 * (row + 5000 * 4)
 
 
 def test_shards_of_the_optimizer_state_are_counted_once() -> None:
