@@ -26,7 +26,7 @@ MAX_LINKS: Final = 40  # as in the kernel
 
 IN_STATE: Final = (
     "lies in the state folder of a dbp service, or in a backup of one, whose files are no data "
-    "of jobs; copy it to another folder (parameters: dbp params get JOB -o FILE)"
+    "of jobs; copy it to another folder (parameters: dbp params show JOB -o FILE.safetensors)"
 )
 
 _ONLY_NAMED: Final = getattr(os, "O_PATH", 0)

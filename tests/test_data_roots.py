@@ -220,7 +220,7 @@ def test_the_state_folder_of_a_service_is_not_entered(
 
 def test_a_root_in_a_state_folder_holds_no_data(state: Path) -> None:
     path = str(state / "jobs" / "x" / "parameters" / "1.safetensors")
-    with pytest.raises(PathRefusedError, match="dbp params get JOB -o FILE"):
+    with pytest.raises(PathRefusedError, match="dbp params show JOB -o FILE"):
         DataRoots.of([state / "jobs"]).open(path)
     os.close(open_data(path))  # as the user's own commands do
 
