@@ -11,7 +11,9 @@ import json
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from dbp.client.transport.streams import JobUpdate
 from dbp.job.state import State
 from tests.cli.setups import Server, output, until
 from tests.deadline import DEADLINE
+from tests.system.test_restart import frozen, ranks
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -142,6 +145,26 @@ def reached(job: JobHandle, step: int) -> bool:
     return now.progress is not None and now.state is State.RUNNING and now.progress.step >= step
 
 
+@contextmanager
+def held(server: Server, job: JobHandle, step: int, since: int = 0) -> Iterator[None]:
+    """The ranks stand still in the block, after this step by their files, which grew ``since``.
+
+    A busy service learns late how far they are: a short run could end first.
+    """
+    metrics = server.state / "jobs" / job.id / "run" / "metrics.jsonl"
+
+    def trained() -> bool:
+        if not metrics.exists() or metrics.stat().st_mtime_ns <= since:
+            return False
+        lines = metrics.read_bytes().split(b"\n")[:-1]
+        return bool(lines) and json.loads(lines[-1])["step"] >= step
+
+    until(trained)
+    with frozen(ranks(server)):
+        until(lambda: reached(job, 1))
+        yield
+
+
 @pytest.mark.parametrize(
     ("workers", "optimizer", "victim"),
     [
@@ -163,13 +186,14 @@ def test_a_killed_process_costs_no_bit_no_checkpoint_and_no_label(
     watching = threading.Thread(target=lambda: updates.extend(job.watch()), daemon=True)
     watching.start()
 
-    failures = []
+    failures, since = [], 0
     for attempt in (1, 2):
         step = draw.randrange(2 * EVERY, 8 * EVERY) + (attempt - 1) * 12 * EVERY
-        until(lambda step=step: reached(job, step))  # type: ignore[misc]
-        VICTIMS[victim](server, job).kill()
+        with held(server, job, step, since):
+            VICTIMS[victim](server, job).kill()
         until(lambda attempt=attempt: job.get().attempt > attempt)  # type: ignore[misc]
         failures.append(job.get().previous_failure)
+        since = time.time_ns()
     done = job.wait()
 
     assert (done.state, done.attempt, done.failures) == (State.SUCCEEDED, 3, 0)
@@ -200,11 +224,10 @@ def test_an_attempt_that_dies_while_the_service_is_away_is_followed_by_another(
     expected = undisturbed(server, "adam")
     with Server(tmp_path / "state") as own, Client(own.address, patience=DEADLINE) as client:
         job = client.submit(write(tmp_path / "job.toml"), workers=2)
-        until(lambda: reached(job, 5 * EVERY))
-        victim = rank(own, job, 1)
-
-        own.stop(signal.SIGKILL)
-        victim.kill()
+        with held(own, job, 5 * EVERY):
+            victim = rank(own, job, 1)
+            own.stop(signal.SIGKILL)
+            victim.kill()
         own.start()
 
         done = job.wait()
