@@ -127,6 +127,8 @@ _PING_STRIKES: Final = 10
 _IDLE_MS: Final = 600_000  # without a call; clients connect again with the next one
 _HANDSHAKE_MS: Final = 10_000
 
+_READ_BYTES: Final = 256 << 10
+
 SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", _SERVER_KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _SERVER_KEEPALIVE_TIMEOUT_MS),
@@ -144,6 +146,8 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.so_reuseport", 0),  # else two services could share a port without an error
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # For a fast sender gRPC would read megabytes of each connection at a time.
+    ("grpc.experimental.tcp_max_read_chunk_size", _READ_BYTES),
 )
 
 

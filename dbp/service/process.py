@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dbp.errors import StateGone
 from dbp.launch.launcher import Launcher
 from dbp.service.config import ServerConfig
+from dbp.service.freed_memory import bound_freed_memory
 from dbp.service.job_check import job_check, run_check
 from dbp.service.server import Recovered, running
 
@@ -30,6 +31,7 @@ async def serve(
     ``recovered``: as in ``running``. ``on_hangup`` is called before a reload. StateGone: the
     state folder was deleted.
     """
+    bound_freed_memory()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
