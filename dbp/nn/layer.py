@@ -93,9 +93,10 @@ class Workspace:
     def multiply_rows(self, name: str, rows: Array, matrix: Array, out: Array) -> None:
         """Write ``rows @ matrix`` to ``out``, with the bits of one product for each lane.
 
-        ``name`` is the product's name in ``Layer.row_products``.
+        ``name`` is the product's name in ``Layer.row_products``. Rows in another order of
+        memory than the one that was compared are computed lane by lane.
         """
-        if not self.lanes or name in self.joined:
+        if not self.lanes or (name in self.joined and rows.flags.c_contiguous):
             np.matmul(rows, matrix, out=out)
             return
         for lane in self.lanes:

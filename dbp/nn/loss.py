@@ -93,7 +93,7 @@ class Loss(ABC):
 
         Both have the same bits as from a call for each lane.
         """
-        gradient = workspace.array("lanes", prediction.shape)
+        gradient = workspace.array("gradient of all lanes", prediction.shape)
         sums: list[float] = []
         for lane in lanes:
             own_weight = None if weight is None else weight[lane]

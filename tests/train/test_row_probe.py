@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dbp.data.array_dataset import arrays
+from dbp.nn.layer import Workspace
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.lanes import part
 from dbp.parallel.threads import run_threads
@@ -87,6 +88,51 @@ def test_joined_lanes_have_the_bits_of_lanes_one_by_one(
     for ranks in (1, 2, 3, 4):
         for found in train(ranks, lambda: setup_of(exchange=mode)):
             np.testing.assert_array_equal(found, expected, f"{ranks} ranks")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "batch_size", "samples", "dtype"),
+    [(12, 20, 200, "float32"), (50, 16, 164, "float32"), (3, 4, 40, "float64")],
+)
+def test_one_output_has_the_same_bits_on_every_number_of_ranks(
+    hidden: int, batch_size: int, samples: int, dtype: str
+) -> None:
+    """Sums in another order often round alike: one draw of numbers missed these."""
+
+    def setup() -> Setup:
+        rng = np.random.default_rng(3)
+        x = rng.normal(size=(samples, 5))
+        y = x[:, 0] + 0.1 * rng.normal(size=samples)
+        spec = document(
+            hidden=hidden, classes=1, loss="mean_squared_error", batch_size=batch_size,
+            epochs=2, dtype=dtype, optimizer={"kind": "sgd", "learning_rate": 0.05},
+        )  # fmt: skip
+        return make_setup(spec, arrays(x, y))
+
+    found = [vector for ranks in (1, 2, 3, 4) for _, vector in run_ranks(ranks, setup)]
+
+    for vector in found[1:]:
+        np.testing.assert_array_equal(vector, found[0])
+
+
+def test_rows_in_another_order_of_memory_are_computed_lane_by_lane() -> None:
+    workspace = Workspace(np.float64)
+    workspace.lanes, workspace.joined = [slice(0, 2), slice(2, 4)], {"y"}
+    rows = np.asfortranarray(np.random.default_rng(1).normal(size=(4, 3)))
+    matrix, out = np.ones((3, 2)), np.empty((4, 2))
+    counts: list[int] = []
+    matmul = np.matmul
+
+    def counted(left: Any, right: Any, out: Any) -> None:
+        counts.append(len(left))
+        matmul(left, right, out=out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "matmul", counted)
+        workspace.multiply_rows("y", rows, matrix, out)
+        workspace.multiply_rows("y", np.ascontiguousarray(rows), matrix, out)
+
+    assert counts == [2, 2, 4]
 
 
 def test_a_rank_computes_all_lanes_in_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
