@@ -250,12 +250,17 @@ def _is_link(name: str, folder: int) -> bool:
 
 
 def _is_state(folder: int) -> bool:
-    """Return whether an open folder is the state folder of a service, or a backup of one."""
+    """Return whether an open folder is the state folder or a backup of this user's service."""
     try:
-        os.stat(DATABASE, dir_fd=folder, follow_symlinks=False)
+        found = os.stat(DATABASE, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return False
-    return True
+    # Another user's file of this name must not close a shared folder to all jobs.
+    return (
+        stat.S_ISREG(found.st_mode)
+        and bool(found.st_size)
+        and found.st_uid in (0, os.geteuid())
+    )
 
 
 def _in_state(folder: int, levels: int) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from dbp import data_roots
 from dbp.data_access import DataAccess, open_data
-from dbp.data_roots import DataRoots, PathRefusedError
+from dbp.data_roots import DataRoots, PathRefusedError, _is_state
 from tests.deadline import DEADLINE
 
 SECRET = "machine example.org login ann password hunter2"
@@ -198,6 +198,31 @@ def state(root: Path) -> Path:
     (root / "to-log").symlink_to("a/state/audit.log")
     (root / "to-state").symlink_to(folder)
     return folder
+
+
+def test_a_file_that_makes_no_state_folder_closes_none(root: Path, state: Path) -> None:
+    database, folder = state / "dbp.sqlite", os.open(state, os.O_RDONLY)
+    database.unlink()
+
+    database.symlink_to(state / "audit.log")
+    assert not _is_state(folder)
+    database.unlink()
+    database.touch()
+    assert not _is_state(folder)
+    database.unlink()
+    database.mkdir()
+    assert not _is_state(folder)
+    os.close(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
+def test_a_database_of_another_user_closes_no_folder(state: Path) -> None:
+    folder = os.open(state, os.O_RDONLY)
+    assert _is_state(folder)
+    os.chown(state / "dbp.sqlite", 65534, -1)
+
+    assert not _is_state(folder)
+    os.close(folder)
 
 
 IN_STATE = pytest.mark.parametrize(

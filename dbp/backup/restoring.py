@@ -3,8 +3,8 @@
 Jobs that ran when the backup was made continue from their newest checkpoint in it: the launches
 of their processes get an exit record, so that no service looks for these processes. The history
 of events begins again, so that a watcher with a newer token starts over. New versions of a job
-have greater numbers than those that it may have published after the backup: a number that a
-reader has seen never comes with other contents.
+have greater numbers than those that it may have published after the backup. A second restore of
+the same backup gives the same numbers again.
 """
 
 from __future__ import annotations

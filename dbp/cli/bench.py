@@ -14,8 +14,9 @@ import click
 from dbp.cli.arguments.ranges import SMALL_COUNT
 from dbp.cli.screen.output import echo, echo_json, output_option
 from dbp.cores import core_count
+from dbp.errors import InvalidInput
 from dbp.exit_codes import DONE, FAILED, INTERRUPTED
-from dbp.launching import set_thread_counts
+from dbp.launching import detect, set_thread_counts
 
 if TYPE_CHECKING:  # they load numpy, whose threads must be set first
     from dbp.bench.rounds import Measured, Settings
@@ -77,6 +78,11 @@ def bench(
     rounds of the median step; least and most show the spread. A ratio above 1 means that dbp is
     faster. Measure on an otherwise idle machine. Ctrl-C ends it and prints what was measured.
     """
+    if detect(os.environ) is not None:
+        raise InvalidInput(
+            "dbp bench starts all processes itself: start it without mpirun, and give their "
+            "number: dbp bench -n N"
+        )
     set_thread_counts(os.environ)
     signal.signal(signal.SIGTERM, _terminated)
     from dbp.bench.column import COLUMNS, MAIN, PEERS

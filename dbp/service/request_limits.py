@@ -153,7 +153,9 @@ class Arrivals:
     honest request arrives in milliseconds. The oldest slow one is given up for the next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = SLOW_AT_ONCE) -> None:
+        """Store the number of slow ones that may arrive at once."""
+        self._at_once = at_once
         self._slow: dict[asyncio.Timeout, None] = {}
 
     @contextlib.contextmanager
@@ -168,7 +170,7 @@ class Arrivals:
 
     def _add(self, scope: asyncio.Timeout) -> None:
         self._slow[scope] = None
-        if len(self._slow) > SLOW_AT_ONCE:
+        if len(self._slow) > self._at_once:
             oldest = next(iter(self._slow))
             del self._slow[oldest]
             oldest.reschedule(0.0)

@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 # Until then a caller is not known, and holds a stream.
 FIRST_SECONDS: Final = 30.0
+# So many streams over TCP may wait for a late first message. After a restart the links of all
+# runs attach at once; those over the Unix socket are the service's own user's.
+UNKNOWN_AT_ONCE: Final = 64
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
@@ -47,7 +50,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
         # Callers whose first message, with job and attempt, has not come: strangers, perhaps.
-        self._unknown = Arrivals()
+        self._unknown = Arrivals(UNKNOWN_AT_ONCE)
 
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
@@ -64,7 +67,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        hello = (await _first(request_iterator, self._unknown)).hello
+        hello = (await _first(request_iterator, self._unknown, context)).hello
         job_id = id_from_name(hello.job)
         link = LinkNumber(hello.attempt, hello.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -126,7 +129,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def PublishParameters(
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context
     ) -> pb.PublishParametersResponse:
-        header = (await _first(request_iterator, self._unknown)).header
+        header = (await _first(request_iterator, self._unknown, context)).header
         job_id = id_from_name(header.job)
         link = LinkNumber(header.attempt, header.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -146,12 +149,12 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         return pb.PublishParametersResponse(version=version_to_proto(version))
 
 
-async def _first(messages: AsyncIterator[T], unknown: Arrivals) -> T:
+async def _first(messages: AsyncIterator[T], unknown: Arrivals, context: Context) -> T:
     """Return the first message; DeadlineExceeded, also for the oldest of too many callers."""
-    begun = time.monotonic()
+    begun, local = time.monotonic(), context.peer().startswith(UNIX)
     try:
         async with asyncio.timeout(FIRST_SECONDS) as scope:
-            with unknown.watched(scope):
+            with contextlib.nullcontext() if local else unknown.watched(scope):
                 async for message in messages:
                     return message
     except TimeoutError:

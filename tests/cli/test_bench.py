@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -64,3 +65,13 @@ def test_ctrl_c_ends_the_programs_and_prints_what_was_measured(tmp_path: Path) -
 
 def test_the_choices_are_the_workloads() -> None:
     assert list(bench.WORKLOADS) == list(WORKLOADS)
+
+
+def test_it_is_refused_under_mpirun() -> None:
+    done = subprocess.run(
+        [*DBP, "--quick"], env={**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "start it without mpirun" in done.stderr

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
 from dbp.service import worker_service
-from dbp.service.request_limits import SLOW_AT_ONCE
+from dbp.service.worker_service import UNKNOWN_AT_ONCE
 from dbp.v1 import access_service_pb2 as access_pb
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import worker_service_pb2 as worker_pb
@@ -366,8 +366,8 @@ async def test_many_strangers_hold_few_streams_open_and_no_run_up(
         call = method(nothing(), metadata=(("dbp-attempt-secret", "guessed"),))
         ended.append(await call.code())
 
-    strangers = [asyncio.create_task(stranger(number)) for number in range(20)]
-    await until(lambda: len(ended) == 20 - SLOW_AT_ONCE)
+    strangers = [asyncio.create_task(stranger(number)) for number in range(UNKNOWN_AT_ONCE + 8)]
+    await until(lambda: len(ended) == 8)
     assert set(ended) == {grpc.StatusCode.UNAVAILABLE}
     run = await place.service.start()
     assert run.id

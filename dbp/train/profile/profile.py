@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from dbp.heartbeat.phase import Heartbeat
 from dbp.json_value import JsonObject
@@ -18,9 +18,8 @@ from dbp.train.profile.layers import trace_layers
 from dbp.train.profile.rank_spans import RankSpans, gather
 from dbp.train.profile.recorder import MAX_SPANS, Recorder
 from dbp.train.profile.summary import Summary, summarize
+from dbp.train.profile.target import SUMMARY
 from dbp.train.profile.waits import Wait, waits_of
-
-SUMMARY: Final = "summary.json"
 
 
 @final
