@@ -157,7 +157,8 @@ async def test_a_stream_cancelled_again_while_it_ends_drops_its_connection(
         await settle()
         secret = plane.launcher.requests[0].secret
         context: Any = SimpleNamespace(
-            invocation_metadata=lambda: (("dbp-attempt-secret", secret),)
+            invocation_metadata=lambda: (("dbp-attempt-secret", secret),),
+            peer=lambda: "unix:",
         )
         ending = asyncio.Event()
 

@@ -17,7 +17,7 @@ SUMMARY: Final = "summary.json"
 
 def check_target(target: Path) -> None:
     """Raise InvalidInput for a path whose file is no trace, and must not be replaced."""
-    where = f"--profile {target}"
+    where = f"profile {target}"
     if target.suffix != ".json":
         if target.exists() and not target.is_dir():
             raise InvalidInput(

@@ -154,5 +154,5 @@ def test_only_traces_are_replaced(tmp_path: Path) -> None:
     check_target(tmp_path)
     check_target(tmp_path / "new")
     for wrong in (data, plain, tmp_path / "no" / "trace.json"):
-        with pytest.raises(InvalidInput, match=f"--profile {wrong}: "):
+        with pytest.raises(InvalidInput, match=f"profile {wrong}: "):
             check_target(wrong)
