@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +88,7 @@ class Model:
         self._workspaces: list[list[Workspace]] = []
         self._first = first
         self._loss_workspaces: list[Workspace] = []
-        self._views: dict[int, tuple[Mapping[str, Array], list[Views]]] = {}
+        self._views: WeakKeyDictionary[Parameters, list[Views]] = WeakKeyDictionary()
         self.prediction: Array = np.empty((0, *shape), self.dtype)
 
     def initialize(self, parameters: Parameters, seed: int) -> None:
@@ -280,13 +281,11 @@ class Model:
         return self._split(state, self._state_names)
 
     def _split(self, parameters: Parameters, names: Sequence[tuple[str, ...]]) -> list[Views]:
-        """Return each layer's own views; cached for each set of parameters."""
-        cached = self._views.get(id(parameters))
-        if cached is not None and cached[0] is parameters.views:
-            return cached[1]
-        views: list[Views] = [
-            {name: parameters[f"{position}.{name}"] for name in own}
-            for position, own in enumerate(names)
-        ]
-        self._views[id(parameters)] = (parameters.views, views)
+        """Return each layer's own views; kept as long as the parameters."""
+        views = self._views.get(parameters)
+        if views is None:
+            views = self._views[parameters] = [
+                {name: parameters[f"{position}.{name}"] for name in own}
+                for position, own in enumerate(names)
+            ]
         return views

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import weakref
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -91,6 +92,20 @@ def test_a_shape_that_does_not_fit_names_the_layer(early: bool) -> None:
 def test_an_output_that_does_not_fit_the_loss_is_refused() -> None:
     with pytest.raises(ValueError, match="softmax_cross_entropy needs an output"):
         make_model([Dense(units=1)], 6)
+
+
+def test_a_model_keeps_nothing_of_parameters_that_are_gone() -> None:
+    model = make_model([Dense(units=4)], 4)
+    parameters = initialized(model)
+    x, target = np.ones((2, 4)), np.zeros(2, np.int64)
+    gradients = Parameters.zeros(model.parameter_shapes, np.float64)
+    gone = weakref.ref(gradients.vector)
+
+    model.forward_backward(parameters, gradients, x, target)
+    del gradients
+    model.forward(parameters, x)
+
+    assert gone() is None
 
 
 def test_one_layer_instance_may_stand_in_two_places() -> None:
