@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.nn.layer import Workspace
-from dbp.parallel.communicator import Communicator
+from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.lanes import part
 from dbp.parallel.threads import run_threads
 from dbp.train import row_probe
 from dbp.train.build import Setup
+from dbp.train.check.arithmetic import arithmetic
 from dbp.train.row_probe import RowProbe, row_counts
 from dbp.train.state.recovery import Recovery
 from dbp.train.trainer import Trainer
@@ -149,6 +151,29 @@ def test_a_rank_computes_all_lanes_in_one_product(monkeypatch: pytest.MonkeyPatc
     run_ranks(1, lambda: setup_of(epochs=1))
 
     assert rows == [128, 122]
+
+
+@pytest.mark.parametrize(
+    ("written", "warns"),
+    [
+        (arithmetic(), False),  # before lanes were joined
+        (f"{arithmetic()}, rows of 0 of 8 products joined", True),
+        ("another processor", True),
+    ],
+)
+def test_a_resume_warns_of_another_arithmetic(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, written: str, *, warns: bool
+) -> None:
+    def train(*, resume: bool) -> None:
+        trainer = Trainer(setup_of(), SoloCommunicator(), checkpoints=tmp_path, resume=resume)
+        if not resume:
+            trainer._recovery.arithmetic = written
+        trainer.run()
+
+    train(resume=False)
+    train(resume=True)
+
+    assert (f"was written with {written}; this is {arithmetic()}, " in caplog.text) == warns
 
 
 def test_the_arithmetic_of_a_checkpoint_names_the_answer(
