@@ -76,7 +76,7 @@ def bench(
 
     Programs are measured in turns, each in processes of its own. A time is the median over the
     rounds of the median step; least and most show the spread. A ratio above 1 means that dbp is
-    faster. Measure on an otherwise idle machine. Ctrl-C ends it and prints what was measured.
+    faster. Measure on an idle machine. Ctrl-C ends the command and prints the figures so far.
     """
     if detect(os.environ) is not None:
         raise InvalidInput(
@@ -87,16 +87,21 @@ def bench(
     signal.signal(signal.SIGTERM, _terminated)
     from dbp.bench.column import COLUMNS, MAIN, PEERS
     from dbp.bench.rounds import Measured, Settings
+    from dbp.bench.workload import WORKLOADS as SIZES
 
+    chosen = workloads or (USUAL[:1] if quick else USUAL)
+    most = min(SIZES[name].batch_size for name in chosen)
+    if workers is not None and workers > most:
+        raise InvalidInput(
+            f"-n {workers}: each process needs a sample of every mini-batch; at most -n {most}"
+        )
     columns = [
         name
         for name in MAIN
         if not ((quick or no_peers) and name in PEERS)
         and (compiled or not COLUMNS[name].compiled)
     ]
-    settings = Settings(
-        workloads or (USUAL[:1] if quick else USUAL), columns, 1 if quick else rounds, seconds
-    )
+    settings = Settings(chosen, columns, 1 if quick else rounds, seconds)
     measured = Measured()
     code = _measure(settings, workers or core_count(), measured)
     _print(measured, workers or core_count(), output)

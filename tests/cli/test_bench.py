@@ -67,6 +67,16 @@ def test_the_choices_are_the_workloads() -> None:
     assert list(bench.WORKLOADS) == list(WORKLOADS)
 
 
+def test_more_processes_than_samples_are_refused_at_once() -> None:
+    done = subprocess.run(
+        [*DBP, "--quick", "-n", "129"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "at most -n 128" in done.stderr
+
+
 def test_it_is_refused_under_mpirun() -> None:
     done = subprocess.run(
         [*DBP, "--quick"], env={**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"},
