@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbp.cli.screen.output import echo
+from dbp.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dbp.train.profile.profile import Profile
@@ -30,7 +31,10 @@ def check_profile(path: str | None, spec: Path | None, resumed: Path | None) -> 
         )
     from dbp.train.profile.target import check_target
 
-    check_target(Path(path))
+    try:
+        check_target(Path(path))
+    except OSError as error:
+        raise InvalidInput(f"profile {path}: {error.strerror or error}") from error
 
 
 def make_profile(path: str | None) -> Profile | None:
