@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ import click
 
 from dbp.cli.arguments.quantities import DURATION, SIZE
 from dbp.cli.arguments.settings import ConfiguredCommand, config_options, setting
+from dbp.errors import InvalidInput
 from dbp.quantities import count_text
 from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 
@@ -205,6 +207,7 @@ def serve(
     tls = TlsFiles(tls_cert, tls_key, client_ca, client_table) if tls_cert and tls_key else None
     if slots and (crowded := oversubscription(slots)):
         click.echo(f"note: with all slots taken, {crowded}", err=True)
+    _check_roots(data_roots, folder)
     config = ServerConfig(
         host=host or DEFAULT_HOST,
         port=DEFAULT_PORT if port is None and host is not None else port,
@@ -233,6 +236,16 @@ def serve(
     launcher = MpirunLauncher(slots or usable_cores(), passed, data_roots=config.data_roots)
     recovered = _show_recovery if recover else None
     asyncio.run(run(config, launcher, ready=ready, recovered=recovered, on_hangup=reopen))
+
+
+def _check_roots(roots: Sequence[Path], state: Path) -> None:
+    """Raise InvalidInput for a data root below which no job could read a file."""
+    for root in roots:
+        if root.resolve().is_relative_to(state.resolve()):
+            raise InvalidInput(
+                f"--data-root {root}: lies in the state folder {state}, whose files are no "
+                "data of jobs; name another folder"
+            )
 
 
 def _bytes(size: float | None) -> int | None:

@@ -177,6 +177,7 @@ def test_a_state_folder_in_use_names_its_holder(tmp_path: Path) -> None:
         (["--state", "file"], "cannot be the state folder"),
         (["--state", "open"], "chmod 700"),
         (["--data-root", "nowhere"], "'nowhere' does not exist"),
+        (["--data-root", "state/data"], "lies in the state folder"),
         (["--port", "65536"], "65536 is not in the range"),
         (["--slots", "0"], "0 is not in the range"),
         (["--log-level", "loud"], "'loud' is not one of"),
@@ -188,6 +189,7 @@ def test_impossible_options_are_refused_without_a_traceback(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "state" / "data").mkdir(mode=0o700, parents=True)
 
     answer = refusal(tmp_path, "--port", "0", "--state", "state", *options)
 
