@@ -31,8 +31,8 @@ class RowProduct:
     transposed: bool = False
 
 
-# Another order of summation often rounds to the same number: so many results of a row at least
-# are compared. Of 2,007 small products that do not keep their bits, one draw missed 9.
+# Least number of results of each row to compare: another order of summation often rounds to the
+# same number. Of 2,007 small products that do not keep their bits, one draw missed 9.
 _RESULTS: Final = 1024
 
 

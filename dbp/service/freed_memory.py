@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Final
 
 # Parameters of mallopt(3), from malloc.h of glibc.
@@ -16,7 +17,9 @@ _KEPT_BYTES: Final = 8 << 20
 
 
 def bound_freed_memory() -> bool:
-    """Set the limits of this process's allocator; return False where it has none.
+    """Set the limits of this process's allocator; return whether they are set.
+
+    They are not where the allocator has none, or the user has set some (MALLOC_ARENA_MAX, ...).
 
     By default glibc makes 8 arenas per processor, and keeps freed blocks of up to 32 MiB there,
     once such a block has been freed. Buffers of cut connections then stay in the arenas of all
@@ -27,7 +30,7 @@ def bound_freed_memory() -> bool:
     Threads that have an arena keep it: call this before threads are started.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     limits = (
         (_ARENA_MAX, _ARENAS),

@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 # Until then a caller is not known, and holds a stream.
 FIRST_SECONDS: Final = 30.0
-# So many streams over TCP may wait for a late first message. After a restart the links of all
-# runs attach at once; those over the Unix socket are the service's own user's.
+# Limit of the streams over TCP that wait for a late first message. After a restart the links of
+# all runs attach at once. Streams over the Unix socket belong to the service's own user.
 UNKNOWN_AT_ONCE: Final = 64
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
@@ -159,7 +159,7 @@ async def _first(messages: AsyncIterator[T], unknown: Arrivals, context: Context
                     return message
     except TimeoutError:
         raise DeadlineExceeded(
-            "the first message, which says whose stream it is, had not arrived after "
+            "the first message, which names job and attempt, had not arrived after "
             f"{time.monotonic() - begun:.1f} s ({FIRST_SECONDS:g} s are allowed, less while "
             "many streams have none)"
         ) from None

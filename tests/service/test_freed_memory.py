@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -22,8 +23,8 @@ pytestmark = [
 PROGRAM = """
 import ctypes, sys, threading
 from dbp.service.freed_memory import bound_freed_memory
-if sys.argv[1] == "bounded":
-    assert bound_freed_memory()
+if sys.argv[1] != "free":
+    assert bound_freed_memory() == (sys.argv[1] == "bounded")
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
 libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
@@ -42,10 +43,11 @@ libc.fflush(stream)
 """
 
 
-def arenas_and_mappings(kind: str) -> tuple[int, int]:
+def arenas_and_mappings(kind: str, **variables: str) -> tuple[int, int]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind], capture_output=True, text=True, timeout=DEADLINE
-    )
+        [sys.executable, "-c", PROGRAM, kind], env={**os.environ, **variables},
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (mapped,) = re.findall(r'<total type="mmap" count="\d+" size="(\d+)"/>', done.stdout)
     return done.stdout.count("<heap nr="), int(mapped)
@@ -60,4 +62,10 @@ def test_freed_memory_stays_in_one_arena_and_without_large_blocks() -> None:
 def test_the_c_library_keeps_more_without_the_bound() -> None:
     arenas, mapped = arenas_and_mappings("free")
     assert arenas > 2
+    assert mapped < 16 << 20
+
+
+def test_limits_that_the_user_has_set_stay() -> None:
+    arenas, mapped = arenas_and_mappings("user's", MALLOC_ARENA_MAX="4")
+    assert 1 < arenas <= 4
     assert mapped < 16 << 20
