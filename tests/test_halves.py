@@ -62,7 +62,7 @@ def test_each_test_runs_once_and_a_failure_of_either_half_is_shown(tmp_path: Pat
 
     assert sorted((tmp_path / "ran").read_text().split()) == ["with", "without", "wrong"]
     assert "1 passed, 3 deselected" in output
-    assert "test_it.py::test_wrong\n" in output
+    assert "FAILED" in output
     assert output.index("1 passed, 3 deselected") < output.index("::test_wrong")
     assert process.returncode == 1
 
