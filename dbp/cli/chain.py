@@ -1,4 +1,9 @@
-"""Verify the chain of a job's versions, from the newest back to the oldest on record."""
+"""Verify the chain of a job's versions, from the newest back to the oldest on record.
+
+Each version names the digest of the version before it. Numbers are missing where versions are
+no longer on record, and where a backup was restored: a restored job passes over
+``LOST_VERSIONS`` numbers, and its next version names the newest one in the backup.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dbp.backup.restoring import LOST_VERSIONS
 from dbp.cli.params.proof import proof_of
 from dbp.errors import DbpError, OutOfRange, Unavailable
 from dbp.job.best import restores_best
@@ -21,7 +27,8 @@ if TYPE_CHECKING:
 class Chain:
     """Result: ``links`` versions on record, ``read`` of them verified byte by byte.
 
-    ``notes``: parts that cannot be verified, because nothing is on record.
+    ``notes``: missing numbers, and parts that cannot be verified, because nothing is on record.
+    ``unlinked``: versions on record, not the oldest, whose link to the one before is unknown.
     """
 
     job: str
@@ -31,6 +38,7 @@ class Chain:
     read: int
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unlinked: int = 0
 
 
 def follow_chain(handle: JobHandle) -> Chain:
@@ -64,7 +72,11 @@ def follow_chain(handle: JobHandle) -> Chain:
         links=len(entries),
         read=read,
         problems=tuple(problems),
-        notes=tuple(_not_judged(versions)),
+        notes=(*_gaps(versions), *_unknown_digests(versions)),
+        unlinked=sum(
+            after.previous_digest != before.digest
+            for after, before in itertools.pairwise(versions)
+        ),
     )
 
 
@@ -98,11 +110,12 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
             )
     for after, before in itertools.pairwise(versions):
         name = f"version {after.version}"
-        neighbours = after.version == before.version + 1
-        if neighbours and after.previous_digest not in ("", before.digest):
+        follows = _is_next(after.version, before.version)
+        if follows and after.previous_digest not in ("", before.digest):
+            number = "" if after.version == before.version + 1 else f", {before.version}"
             yield (
                 f"{name}: names {after.previous_digest} as the digest of the version before "
-                f"it, but that is {before.digest}"
+                f"it{number}, but that is {before.digest}"
             )
         if after.attempt < before.attempt:
             yield (
@@ -115,23 +128,52 @@ def _of_links(job: Job, versions: list[Version]) -> Iterator[str]:
                 f"{before.version}"
             )
     oldest = versions[-1]
-    if oldest.version == 1 and oldest.previous_digest:
-        yield f"version 1: names a version before it ({oldest.previous_digest}), but is first"
+    if _is_next(oldest.version, 0) and oldest.previous_digest:
+        yield (
+            f"version {oldest.version}: names a version before it ({oldest.previous_digest}), "
+            "but is first"
+        )
 
 
-def _not_judged(versions: list[Version]) -> Iterator[str]:
-    """Return the gaps: versions off the record, or published without digests by an older dbp.
+def _is_next(after: int, before: int) -> bool:
+    """Whether no version can have had a number in between (``before``: 0 for no version).
 
-    Such versions cannot be verified.
+    Restores that follow each other pass over a multiple of the numbers.
     """
+    return after > before and (after - before - 1) % LOST_VERSIONS == 0
+
+
+def _gaps(versions: list[Version]) -> Iterator[str]:
+    """Return the missing numbers, newest first, and whether a link leads across them."""
     for after, before in itertools.pairwise(versions):
-        if after.version > before.version + 1:
-            missing = _span(range(before.version + 1, after.version))
-            yield f"{missing}: no longer on record"
+        if after.version == before.version + 1:
+            continue
+        missing = _span(range(before.version + 1, after.version))
+        ends = f"version {after.version} names the digest of version {before.version}"
+        if after.previous_digest == before.digest:
+            yield f"{missing}: never published, passed over by a restore of a backup; {ends}"
+        elif _is_next(after.version, before.version):
+            yield f"{missing}: never published, passed over by a restore of a backup"
+        else:
+            yield f"{missing}: no longer on record; it is unknown whether {ends}"
+    oldest = versions[-1]
+    if oldest.version > 1:
+        missing = _span(range(1, oldest.version))
+        passed = "never published, passed over by a restore of a backup without versions"
+        yield f"{missing}: {passed if _is_first(oldest) else 'no longer on record'}"
+
+
+def _is_first(version: Version) -> bool:
+    """Whether a job published this version first."""
+    return _is_next(version.version, 0) and not version.previous_digest
+
+
+def _unknown_digests(versions: list[Version]) -> Iterator[str]:
+    """Return the versions that an older dbp published without digests: not to be verified."""
     for text, unknown in (
         (
             "the version before",
-            [v for v in versions if not v.previous_digest and v.version > 1],
+            [v for v in versions if not v.previous_digest and not _is_first(v)],
         ),
         ("the spec", [v for v in versions if not v.spec_digest]),
     ):

@@ -37,8 +37,9 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
     many workers the run had. This needs the data, and a run with exact numerics or 1 worker.
 
     JOB is a job of the service. Checks that every version names the digest of the version
-    before it and the digest of the job's spec, and that the kept bytes have their digests.
-    Versions that cannot be verified are noted.
+    before it and the digest of the job's spec, and that the kept bytes have their digests. The
+    first version after a restore of a backup must name the newest one in the backup. What
+    cannot be verified is noted.
 
     \b
     Examples:
@@ -89,17 +90,20 @@ def _verify_job(source: Source, service: str, output: str) -> None:
             echo(f"WRONG  {problem}")
         for note in chain.notes:
             echo(f"NOTE   {note}")
-        echo(f"{chain.job}: {_chain_text(chain)}")
+        echo(f"{chain.job}: {chain_text(chain)}")
     sys.exit(1 if chain.problems else 0)
 
 
-def _chain_text(chain: Chain) -> str:
+def chain_text(chain: Chain) -> str:
+    """Return the verdict on a chain in one line."""
     if chain.problems:
         found = count_text(len(chain.problems), "problem")
         return f"{found} in versions {chain.oldest:,} to {chain.newest:,}"
-    form = "forms" if chain.links == 1 else "form"
+    form = "forms one chain" if chain.links == 1 else "form one chain"
+    if chain.unlinked:
+        links = "the link" if chain.unlinked == 1 else "the links"
+        form = f"form {chain.unlinked + 1} chains ({links} between them cannot be verified)"
     stored = "1 still stored was" if chain.read == 1 else f"{chain.read:,} still stored were"
     return (
-        f"ok, {count_text(chain.links, 'version')} {form} one chain; "
-        f"the {stored} verified byte by byte"
+        f"ok, {count_text(chain.links, 'version')} {form}; the {stored} verified byte by byte"
     )

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from dbp.backup.restoring import LOST_VERSIONS
 from dbp.cli.chain import Chain, follow_chain
+from dbp.cli.verify import chain_text
 from dbp.job.spec.resolve import digest_of
 from dbp.job.state import Job, State, Version, VersionEntry
 
@@ -51,7 +53,7 @@ def followed(*pages: list[Version], spec: dict[str, Any] = SPEC) -> Chain:
 def test_a_whole_chain_is_sound() -> None:
     chain = followed(chain_of(5))
 
-    assert (chain.oldest, chain.newest, chain.links) == (1, 5, 5)
+    assert (chain.oldest, chain.newest, chain.links, chain.unlinked) == (1, 5, 5, 0)
     assert chain.problems == chain.notes == ()
 
 
@@ -105,12 +107,94 @@ def test_an_attempt_publishes_nothing_after_the_next_one() -> None:
 def test_deleted_versions_are_noted_and_do_not_break_the_chain() -> None:
     versions = chain_of(9)
 
-    chain = followed([versions[0], versions[1], *versions[4:7], versions[8]])
+    chain = followed([versions[1], versions[2], *versions[4:7], versions[8]])
 
     assert chain.problems == ()
     assert chain.notes == (
-        "version 8: no longer on record",
-        "versions 3 to 4: no longer on record",
+        (
+            "version 8: no longer on record; it is unknown whether version 9 names the digest "
+            "of version 7"
+        ),
+        (
+            "version 4: no longer on record; it is unknown whether version 5 names the digest "
+            "of version 3"
+        ),
+        "version 1: no longer on record",
+    )
+    assert chain.unlinked == 2
+
+
+def restored(
+    after: int, count: int = 4, passed: int = LOST_VERSIONS, **change: Any
+) -> list[Version]:
+    """A chain whose versions after the first ``after`` follow a restore of a backup."""
+    versions = chain_of(count)
+    for place in range(after, count):
+        versions[place] = replace(versions[place], version=versions[place].version + passed)
+    versions[after] = replace(versions[after], **change)
+    return versions
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_link_across_the_numbers_that_a_restore_passed_over_is_verified(times: int) -> None:
+    chain = followed(restored(2, passed=times * LOST_VERSIONS))
+
+    assert (chain.problems, chain.unlinked) == ((), 0)
+    assert chain.notes == (
+        (
+            f"versions 3 to {2 + times * LOST_VERSIONS}: never published, passed over by a "
+            f"restore of a backup; version {3 + times * LOST_VERSIONS} names the digest of "
+            "version 2"
+        ),
+    )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_version_after_a_restore_must_name_the_newest_version_in_the_backup(
+    times: int,
+) -> None:
+    passed = times * LOST_VERSIONS
+
+    chain = followed(restored(2, passed=passed, previous_digest="other"))
+
+    assert chain.problems == (
+        (
+            f"version {3 + passed}: names other as the digest of the version before it, 2, but "
+            "that is d2"
+        ),
+    )
+    assert chain.notes == (
+        f"versions 3 to {2 + passed}: never published, passed over by a restore of a backup",
+    )
+
+
+def test_a_gap_with_versions_off_the_record_beside_a_restore_is_not_judged() -> None:
+    versions = restored(2)
+    del versions[2]
+
+    chain = followed(versions)
+
+    assert (chain.problems, chain.unlinked) == ((), 1)
+    assert chain.notes == (
+        (
+            "versions 3 to 1000003: no longer on record; it is unknown whether version 1000004 "
+            "names the digest of version 2"
+        ),
+    )
+
+
+def test_the_first_version_may_follow_a_restore_of_a_backup_without_versions() -> None:
+    chain = followed(restored(0))
+
+    assert (chain.problems, chain.unlinked) == ((), 0)
+    assert chain.notes == (
+        (
+            "versions 1 to 1000000: never published, passed over by a restore of a backup "
+            "without versions"
+        ),
+    )
+    assert followed(restored(0, previous_digest="other")).problems == (
+        "version 1000001: names a version before it (other), but is first",
     )
 
 
@@ -126,6 +210,7 @@ def test_versions_of_an_older_dbp_have_unknown_predecessors() -> None:
         "versions 2 to 4: no digest of the version before is on record",
         "versions 1 to 4: no digest of the spec is on record",
     )
+    assert chain.unlinked == 3
 
 
 @pytest.mark.parametrize(
@@ -151,3 +236,23 @@ def test_inconsistent_versions_break_the_chain(change: dict[str, Any], words: st
 
 def test_a_version_that_comes_while_there_is_none_is_followed() -> None:
     assert followed([], chain_of(1)).newest == 1
+
+
+@pytest.mark.parametrize(
+    ("versions", "text"),
+    [
+        (chain_of(1), "ok, 1 version forms one chain; "),
+        (restored(2), "ok, 4 versions form one chain; "),
+        (chain_of(4)[1:], "ok, 3 versions form one chain; "),
+        (
+            [*chain_of(4)[:2], *chain_of(4)[3:]],
+            "ok, 3 versions form 2 chains (the link between them cannot be verified); ",
+        ),
+        (
+            chain_of(9)[::3],
+            "ok, 3 versions form 3 chains (the links between them cannot be verified); ",
+        ),
+    ],
+)
+def test_the_verdict_says_how_far_the_chain_reaches(versions: list[Version], text: str) -> None:
+    assert chain_text(followed(versions)).startswith(text)
