@@ -25,6 +25,7 @@ from dbp.errors import (
     Unavailable,
 )
 from dbp.job.labels import is_news, moves_back, outlives_job
+from dbp.rpc.backoff import Backoff
 from dbp.rpc.forking import check_not_forked, client_forked, is_forked
 
 log = logging.getLogger("dbp.client")
@@ -150,7 +151,7 @@ class AsyncParameterMirror:
         return self._error or ClientClosed("the mirror has been closed")
 
     async def _follow(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         try:
             while not self.ended:
                 asked = time.monotonic()
@@ -164,10 +165,9 @@ class AsyncParameterMirror:
                     elif _is_for_good(error):
                         return
                 if newer:
-                    pause = FIRST_PAUSE_SECONDS
+                    backoff.restart()
                 elif self._waits() and time.monotonic() - asked < LAST_PAUSE_SECONDS:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LAST_PAUSE_SECONDS)
+                    await asyncio.sleep(backoff.next())
         except Exception as error:  # no caller awaits this task; ``error`` reports it
             self._error = DbpError(f"the mirror has failed: {type(error).__name__}: {error}")
             log.exception("a mirror has failed")

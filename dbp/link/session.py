@@ -46,6 +46,7 @@ from dbp.link.outbox import Outbox
 from dbp.link.outgoing import Outgoing
 from dbp.link.upload import Publisher, write_log
 from dbp.rpc.attempt_secret import ATTEMPT_SECRET
+from dbp.rpc.backoff import Backoff
 from dbp.rpc.channel import connect
 from dbp.rpc.job_convert import outcome_to_proto, progress_to_proto
 from dbp.rpc.scalar_convert import job_name
@@ -184,11 +185,12 @@ class Link:
 
     async def _attach_forever(self) -> None:
         await self._started
-        delay, logged = FIRST_RETRY_SECONDS, False
+        backoff, logged = Backoff(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS), False
         while True:
             try:
                 await self._attach()
-                delay, logged = FIRST_RETRY_SECONDS, False
+                backoff.restart()
+                logged = False
             except Unavailable:
                 pass
             except grpc.aio.AioRpcError as error:
@@ -200,9 +202,8 @@ class Link:
                         self._outbox.close()  # this attempt is over, or never was one
                         _send(AttemptOver())
                         return
-                    delay = LAST_RETRY_SECONDS  # another service may use this address now
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LAST_RETRY_SECONDS)
+                    backoff.rise()  # another service may use this address now
+            await asyncio.sleep(backoff.next())
 
     async def _attach(self) -> None:
         """Send reports on one stream until it breaks."""
@@ -249,10 +250,9 @@ class Link:
             self._deliveries.task_done()
 
     async def _deliver(self, filled: FilledSlot, publisher: Publisher) -> None:
-        delay = FIRST_RETRY_SECONDS
+        backoff = Backoff(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         while not await publisher.publish(filled):
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LAST_RETRY_SECONDS)
+            await asyncio.sleep(backoff.next())
         _send(FreedSlot(filled.slot))
 
     def _queue_outcome(self, message: NumberedOutcome) -> None:

@@ -22,6 +22,7 @@ from dbp.link.messages import (
 from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
 from tests.link.scripted_service import OUTCOME, STARTED, Scripted, filled, linked, sent_to_rank
+from tests.random_pauses import as_long_as_allowed
 from tests.service.setups import until
 
 
@@ -98,6 +99,21 @@ async def test_a_service_whose_disk_is_full_is_asked_again(
 
     assert service.received == ["hello 0", "outcome 1"]
     assert capsys.readouterr().err == ""
+
+
+async def test_links_of_many_runs_come_back_at_different_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = as_long_as_allowed(monkeypatch)
+    service = Scripted()
+    service.refuse_attach = [grpc.StatusCode.UNAVAILABLE] * 2
+    service.publish_codes = [grpc.StatusCode.UNAVAILABLE] * 2
+    async with linked(service) as far:
+        far.send(STARTED, filled(9), OUTCOME)
+
+        assert await far.close() == 0
+
+    assert sorted(drawn) == [0.1, 0.1, 0.2, 0.2]
 
 
 async def test_link_of_a_rank_that_has_ended_gives_up_after_a_time(

@@ -16,6 +16,7 @@ from dbp.client.transport.loop_channel import LoopChannel
 from dbp.errors import DeadlineExceeded
 from dbp.option_names import either
 from dbp.quantities import duration_text
+from dbp.rpc.backoff import Backoff
 from dbp.rpc.bearer import NoListener
 from dbp.rpc.channel import connect
 from dbp.rpc.credentials import Credentials
@@ -29,8 +30,10 @@ TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 # The service sends a heartbeat into an idle stream every 5 s: three in a row are missing.
 SILENCE_SECONDS: Final = 15.0
-# Before a call is made again where no program listens: gRPC's own retries need a connection.
-RETRY_PAUSES: Final = (0.1, 0.2, 0.4, 0.0)
+# Of a call where no program listens: gRPC's own retries need a connection.
+TRIES: Final = 4
+FIRST_PAUSE_SECONDS: Final = 0.2
+LAST_PAUSE_SECONDS: Final = 0.8
 # A call that may take longer than this logs that it waits.
 NOTICE_SECONDS: Final = 10.0
 
@@ -128,11 +131,10 @@ class Connection:
 
 async def _answered(method: Callable[..., Awaitable[T]], request: Message, limit: float) -> T:
     """Return the answer of a method; wait a moment for a service that is being restarted."""
-    for pause in RETRY_PAUSES:
+    backoff = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
+    for _ in range(TRIES - 1):
         try:
             return await method(request, timeout=limit)
         except NoListener:
-            if not pause:
-                raise
-        await asyncio.sleep(pause)
-    raise AssertionError("unreachable: the last pause is 0")
+            await asyncio.sleep(backoff.next())
+    return await method(request, timeout=limit)

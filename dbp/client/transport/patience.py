@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, final
 
 from dbp.errors import DeadlineExceeded, Unavailable
 from dbp.quantities import duration_text
+from dbp.rpc.backoff import Backoff
 
 log = logging.getLogger("dbp.client")
 
@@ -24,13 +25,13 @@ Report: TypeAlias = Callable[[Unavailable | None], None]
 
 @final
 class Patience:
-    """Delays between tries: they double, and start over after a message."""
+    """Delays between tries: their limit doubles, and starts over after a message."""
 
     def __init__(self, seconds: float, report: Report | None = None) -> None:
         """``report``: receives the error of a break and its end; by default they are logged."""
         self._seconds = seconds
         self._report = report or _LoggedOutage(seconds)
-        self._wait = FIRST_WAIT_SECONDS
+        self._backoff = Backoff(FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS)
         self._since: float | None = None
 
     def heard(self) -> None:
@@ -39,18 +40,19 @@ class Patience:
 
     def alive(self) -> None:
         """Note progress: the next break is waited for as long as the first."""
-        self._wait, self._since = FIRST_WAIT_SECONDS, None
+        self._backoff.restart()
+        self._since = None
         self._report(None)
 
     async def again(self, error: Unavailable) -> None:
         """Wait before the next try; raise ``error`` when the time is up."""
         now = asyncio.get_running_loop().time()
         self._since = now if self._since is None else self._since
-        if now - self._since + self._wait > self._seconds:
+        pause = self._backoff.next()
+        if now - self._since + pause >= self._seconds:
             raise error
         self._report(error)
-        await asyncio.sleep(self._wait)
-        self._wait = min(2 * self._wait, LAST_WAIT_SECONDS)
+        await asyncio.sleep(pause)
 
 
 @final

@@ -24,6 +24,7 @@ from dbp.rpc.address import parse_address
 from dbp.storage.database import Database
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeLauncher
+from tests.random_pauses import as_long_as_allowed
 from tests.service.setups import document, serving, tensors, until
 
 
@@ -251,6 +252,7 @@ async def test_patience_doubles_its_waits_and_starts_over_after_a_sign_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
+    as_long_as_allowed(monkeypatch)
     monkeypatch.setattr("dbp.client.transport.patience.asyncio.sleep", record(waits))
     cut = Unavailable("cut")
     patience = Patience(60)

@@ -1,0 +1,55 @@
+"""A call is made again where no program listens, and not for ever."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf.empty_pb2 import Empty
+
+from dbp.client.transport.connection import Connection
+from dbp.errors import Unavailable
+from dbp.rpc.bearer import NoListener
+from tests.random_pauses import as_long_as_allowed
+
+
+@pytest.fixture
+async def connection(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
+    monkeypatch.setattr("dbp.client.transport.connection.FIRST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr("dbp.client.transport.connection.LAST_PAUSE_SECONDS", 0.008)
+    made = Connection("127.0.0.1:1", timeout=10.0, patience=1.0)
+    yield made
+    await made.channel.close()
+
+
+class Restarting:
+    """A method of a service that nothing listens for at first."""
+
+    def __init__(self, refusals: int) -> None:
+        self._refusals = refusals
+        self.calls = 0
+
+    async def __call__(self, _: Empty, *, timeout: float) -> str:
+        self.calls += 1
+        if self.calls <= self._refusals:
+            raise NoListener("nothing listens")
+        return "answer"
+
+
+async def test_a_service_that_is_restarted_is_called_again_after_random_pauses(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = as_long_as_allowed(monkeypatch)
+
+    assert await connection.call(Restarting(3), Empty(), None) == "answer"
+
+    assert drawn == [0.002, 0.004, 0.008]
+
+
+async def test_a_service_that_stays_away_is_reported(connection: Connection) -> None:
+    method = Restarting(10)
+
+    with pytest.raises(Unavailable, match="nothing listens"):
+        await connection.call(method, Empty(), None)
+
+    assert method.calls == 4
