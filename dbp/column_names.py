@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ _UNSEEN: Final = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad\u200e\u200f"))
 _SHOWN: Final = 10
 _CHOSEN: Final = 50
 _COMPARED: Final = 1_000  # limit of names searched for a similar one, which is slow
+# Combining characters in succession that a text has at most: Unicode's stream-safe format.
+_MOST_COMBINING: Final = 30
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,26 @@ def normalized_name(name: str) -> str:
     """Return a name in the form in which names are compared and stored.
 
     Unicode form NFC, without spaces at its ends and without characters that are never seen:
-    byte order marks, soft hyphens, zero-width spaces and marks of direction.
+    byte order marks, soft hyphens, zero-width spaces and marks of direction. A name with more
+    combining characters in succession than a text has is not brought into form NFC, which
+    takes a time that grows with the square of their number.
     """
-    return unicodedata.normalize("NFC", name.translate(_UNSEEN)).strip()
+    if name.isascii():
+        return name.strip()
+    seen = name.translate(_UNSEEN)
+    return (unicodedata.normalize("NFC", seen) if _is_stream_safe(seen) else seen).strip()
+
+
+def _is_stream_safe(text: str) -> bool:
+    """Return whether a text is in the form of UAX #15, section 13, as all real ones are."""
+    if len(text) <= _MOST_COMBINING:
+        return True
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > _MOST_COMBINING:
+            return False
+    return True
 
 
 def columns_of(
@@ -121,7 +141,7 @@ def check_inputs(
     missing = [name for name in names if name not in have]
     extra = [name for name in found if name not in wanted]
     if len(have) < len(found):
-        twice = [name for name in found if found.count(name) > 1]
+        twice = [name for name, count in Counter(found).items() if count > 1]
         raise InvalidData(f"{listed(twice[:1])} names several columns of inputs, expected one")
     if not missing and not extra:
         return

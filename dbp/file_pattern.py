@@ -76,9 +76,21 @@ def starred_texts(pattern: str, path: str) -> tuple[str, ...] | None:
     base, parts = _split(pattern)
     if any(_WILDCARDS & set(part) - {"*"} for part in parts):
         return None
-    form = "/".join("([^/]*)".join(map(re.escape, part.split("*"))) for part in parts)
+    form = "/".join(map(_grouped, parts))
     match = re.fullmatch(form, str(Path(path).relative_to(base)))
     return None if match is None else match.groups()
+
+
+def _grouped(part: str) -> str:
+    """Return a regular expression of a part of a pattern, with a group for each ``*``.
+
+    Each but the last matches as little as it can, and is not tried again: trying all ways to
+    share a name between ten wildcards takes years.
+    """
+    first, *others = map(re.escape, part.split("*"))
+    *inner, last = others or [""]
+    shortest = "".join(f"(?>([^/]*?){text})" for text in inner)
+    return first + (f"{shortest}([^/]*){last}" if others else "")
 
 
 def _split(pattern: str) -> tuple[Path, list[str]]:

@@ -29,6 +29,7 @@ from dbp.data.csv import CSV
 from dbp.data.dataset import Dataset
 from dbp.data.parquet import Parquet
 from dbp.errors import InvalidData
+from tests.cost import cheap
 
 NFC = "gr\u00f6\u00dfe"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -145,6 +146,14 @@ def test_columns_that_look_the_same_are_refused_as_duplicates(tmp_path: Path) ->
 
     with pytest.raises(InvalidData, match=r"columns 0 and 1 .* both named"):
         CSV(path=str(path)).open()
+
+
+def test_a_name_of_marks_alone_stays_as_it_is_and_takes_little_time() -> None:
+    name = "e" + "\u0316\u0301" * 50_000
+    with cheap():
+        assert normalized_name(f" {name} ") == name
+
+    assert normalized_name("e\u0301" * 1_000) == "\u00e9" * 1_000
 
 
 def test_joiners_that_change_how_letters_are_drawn_are_kept() -> None:

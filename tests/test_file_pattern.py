@@ -10,6 +10,7 @@ from dbp import file_pattern
 from dbp.data_access import DataAccess, using
 from dbp.data_roots import DataRoots
 from dbp.file_pattern import fixed_folder, is_pattern, matching_files, starred_texts
+from tests.cost import cheap
 
 
 @pytest.fixture
@@ -142,6 +143,8 @@ def test_the_folder_before_the_first_wildcard_is_fixed(folder: Path) -> None:
         ("/d/b-*.npy", "/d/b-10.npy", ("10",)),
         ("*", "x", ("x",)),
         ("/d/*/b-*.npy", "/d/day-1/b-10.npy", ("day-1", "10")),
+        ("/d/*-*-z*.npy", "/d/a-b-z-c.npy", ("a", "b", "-c")),
+        ("a*b*/c", "a1b2b3/c", ("1", "2b3")),
         ("b-??", "b-10", None),
         ("x", "x", None),
     ],
@@ -150,3 +153,11 @@ def test_the_text_that_each_star_matches(
     pattern: str, path: str, texts: tuple[str, ...] | None
 ) -> None:
     assert starred_texts(pattern, path) == texts
+
+
+def test_many_stars_are_matched_in_little_time() -> None:
+    pattern = f"*x{'*a' * 12}*by*.npy"
+    with cheap():
+        texts = starred_texts(pattern, f"x{'a' * 12}byx{'a' * 180}.npy")
+
+    assert texts == ("",) * 14 + (f"x{'a' * 180}",)

@@ -80,14 +80,15 @@ def align_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
             f"({listed(own, 5, 'name')}), but "
             "numbers in the training set"
         )
+    numbers = {name: number for number, name in enumerate(names)}
     for name in own:
-        if name not in names:
+        if name not in numbers:
             raise InvalidData(
                 f"{_first_of(dataset, own.index(name))}: class "
                 f"{shown(repr(name), 'name')} does not occur in the "
                 f"training set{hint(nearest(name, names))}; it has {listed(names, 20, 'name')}"
             )
-    return _Renumbered(dataset, names, np.array([names.index(name) for name in own]))
+    return _Renumbered(dataset, names, np.array([numbers[name] for name in own]))
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:

@@ -7,6 +7,7 @@ are numbered in alphabetical order. ``csv_table`` parses the file.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -162,9 +163,9 @@ def check_inputs(inputs: Sequence[Column], apart: Sequence[Column]) -> None:
     """Raise ValueError where no column is chosen, or one that is chosen already."""
     if not inputs:
         raise ValueError("inputs: must name at least one column")
-    chosen = [*inputs, *apart]
+    chosen = Counter([*inputs, *apart])
     for column in inputs:
-        if chosen.count(column) > 1:
+        if chosen[column] > 1:
             raise ValueError(
                 f"inputs: column {column!r} must stand once in inputs, target and weight"
             )

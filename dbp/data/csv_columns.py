@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -117,11 +118,11 @@ def assign_columns(place: str, first: list[str], choice: ColumnChoice) -> Column
     apart = [_position(place, cells, places, wanted) for wanted in choice.apart]
     chosen = [_position(place, cells, places, wanted) for wanted in choice.inputs or ()]
     _check_roles(place, choice, [*apart, *chosen])
-    left_out = set(map(normalized_name, choice.leave_out))
+    left_out, taken = set(map(normalized_name, choice.leave_out)), frozenset(apart)
     others = [
         position
         for position, cell in enumerate(cells)
-        if position not in apart and cell not in left_out
+        if position not in taken and cell not in left_out
     ]
     inputs = others if apart_only else chosen
     verdict = _verdict(place, cells, inputs, choice)
@@ -164,7 +165,7 @@ def _check_roles(place: str, choice: ColumnChoice, positions: list[int]) -> None
     """Raise InvalidData where one column is asked for twice."""
     if len(set(positions)) == len(positions):
         return
-    again = next(p for p in positions if positions.count(p) > 1)
+    again = next(p for p, count in Counter(positions).items() if count > 1)
     asked = [w for w, p in zip(choice.wanted, positions, strict=True) if p == again]
     raise InvalidData(
         f"{place}: one column cannot be both: {' and '.join(map(repr, asked))} are the same "

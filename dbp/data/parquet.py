@@ -6,6 +6,7 @@ mini-batch then decodes every row group it touches.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -54,9 +55,8 @@ class Parquet(Reader):
             raise ValueError("targets: several columns are values, not a class")
         if self.inputs is not None and not self.inputs:
             raise ValueError("inputs: must name at least one column")
-        chosen = [*(self.inputs or ()), *self._apart]
-        for name in chosen:
-            if chosen.count(name) > 1:
+        for name, count in Counter([*(self.inputs or ()), *self._apart]).items():
+            if count > 1:
                 raise ValueError(f"inputs: column {name!r} must be named once in all options")
 
     def inspect(self) -> DataInfo:

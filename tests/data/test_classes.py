@@ -14,6 +14,7 @@ from dbp.data.dataset import Dataset
 from dbp.data.digits import Digits
 from dbp.data.subset import Subset
 from dbp.errors import InvalidData
+from tests.cost import cheap
 
 
 def named(tmp_path: Path, name: str, labels: list[str]) -> Dataset:
@@ -56,6 +57,15 @@ def test_in_a_text_file_the_place_is_a_line(tmp_path: Path) -> None:
 def test_count_classes() -> None:
     assert count_classes(arrays(np.zeros((4, 1)), np.array([0, 2, 2, 2]))).tolist() == [1, 0, 3]
     assert count_classes(Digits(part="all").open()).sum() == 1797
+
+
+def test_many_names_are_aligned_in_little_time(tmp_path: Path) -> None:
+    names = [f"{number:05}{'x' * 100}" for number in range(20_000)]
+    test = named(tmp_path, "test.csv", names)
+    with cheap():
+        aligned = align_classes(test, ("0", *names))
+
+    assert classes(aligned)[::4999] == [1, 5000, 9999, 14998, 19997]
 
 
 def test_names_are_numbered_as_in_the_training_set(tmp_path: Path) -> None:

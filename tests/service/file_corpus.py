@@ -1,8 +1,9 @@
 # ruff: noqa: E501 - a table of cases reads best in lines
-"""Bad paths and malformed files, each submitted to a service's check in this process.
+"""Bad paths, malformed files and long texts, each submitted to a service's check in this process.
 
-``python -m tests.service.file_corpus FOLDER`` prints, as JSON, how each was refused: the code, the
-message, the CPU seconds, and by how much the memory of the process grew.
+``python -m tests.service.file_corpus FOLDER`` prints, as JSON, how each was refused: the field that
+the message must name, the code, the message, that of the answer, the CPU seconds, and by how much
+the memory of the process grew.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from dbp.errors import DbpError
 from dbp.job.spec.resolve import resolve
 from dbp.jobs.checks import NotCheapError
 from dbp.registry import describe
-from dbp.rpc.status import code_of
+from dbp.rpc.status import code_of, details_of, text_of
 from dbp.service.job_check import check_whole, job_check
 from tests.cost import peak, reset_peak
 from tests.data.bad_file_cases import CASES
 from tests.jobs.fakes import FakeLauncher
+from tests.service import long_text_cases
 from tests.service.setups import document
 
 # Below the data root, outside of it, and no paths at all.
@@ -71,20 +73,28 @@ def readers(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"file {name}", dict(describe("readers", make(folder)))
 
 
+def cases(spec: dict[str, Any], root: Path) -> Iterator[long_text_cases.Case]:
+    """Yield each case with its spec and the field that is wrong."""
+    for name, reader in readers(root):
+        yield name, {**spec, "data": {"train": reader}}, "data.train"
+    yield from long_text_cases.specs(spec, root)
+    yield from long_text_cases.files(spec, root / "long")
+
+
 def main(folder: Path) -> None:
     root = prepare(folder)
     check = job_check((root,), FakeLauncher())
     good = root / "good.csv"
     good.write_text("a,b,y\n" + "1,2,0\n3,4,1\n" * 50)
     spec = document(
-        model={"layers": [{"kind": "dense", "units": 2}], "loss": "softmax_cross_entropy"}
+        data={"train": {"kind": "csv", "path": str(good), "target": "y"}},
+        model={"layers": [{"kind": "dense", "units": 2}], "loss": "softmax_cross_entropy"},
     )
-    check({**spec, "data": {"train": {"kind": "csv", "path": str(good), "target": "y"}}}, 1)
+    check(spec, 1)
     found = []
-    for name, reader in readers(root):
+    for name, bad, field in cases(spec, root):
         before = reset_peak()
-        start, code, message = time.process_time(), "", ""
-        bad = {**spec, "data": {"train": reader}}
+        start, code, message, answer, size = time.process_time(), "", "", "", 0
         try:
             try:
                 check(bad, 1)
@@ -93,10 +103,11 @@ def main(folder: Path) -> None:
                 check_whole(resolve(bad, data_roots=roots), 1, roots)
         except DbpError as error:
             code, message = code_of(error).name, str(error)
+            answer, size = text_of(error), sum(len(value) for _, value in details_of(error))
         seconds = time.process_time() - start
         after = peak()
         grown = 0 if before is None or after is None else after - before
-        found.append([name, code, message, seconds, grown])
+        found.append([name, field, code, message, answer, size, seconds, grown])
     sys.stdout.write(json.dumps(found))
 
 

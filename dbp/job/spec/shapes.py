@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dbp.data_access import hides_contents
 from dbp.errors import DbpError, InvalidSpec, Violation
 from dbp.job.spec.contracts import Shape
 from dbp.job.spec.output_range import range_violation
@@ -18,6 +19,7 @@ from dbp.quantities import count_text
 
 MAX_PARAMETERS: Final = 2**31
 MOST_NAMES: Final = 30  # of classes, in a message
+NAME_LENGTH: Final = 40  # characters of each that are shown
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,15 @@ def _mismatch(resolved: ResolvedSpec, data: DataShape) -> str:
 
 
 def named(names: Sequence[str]) -> str:
-    """Return class names for a message, the last ones too: one may be there by mistake."""
+    """Return class names for a message, the last ones too: one may be there by mistake.
+
+    None in those of a job, which others may read.
+    """
+    if hides_contents():
+        return ""
     if len(names) > MOST_NAMES:
         names = (*names[: MOST_NAMES - 3], "...", *names[-2:])
-    return f": {', '.join(names)}" if names else ""
+    return f": {', '.join(name[:NAME_LENGTH] for name in names)}" if names else ""
 
 
 def _violation(path: str, message: str) -> InvalidSpec:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dbp.data_access import DataAccess, using
 from dbp.errors import InvalidSpec
 from dbp.job.spec.resolve import ResolvedSpec, resolve
 from dbp.job.spec.shapes import DataShape, check_data, check_shapes
@@ -74,6 +75,18 @@ def test_a_classifier_wants_class_labels_it_has_outputs_for(
 ) -> None:
     with pytest.raises(InvalidSpec, match=f"{path}: .*{fact}"):
         check_data(resolved(document, dense(3)), data)
+
+
+def test_class_names_are_cut_and_hidden_from_other_users(document: Document) -> None:
+    data = DataShape((4,), (), "class", classes=4, class_names=("A" * 1000,) * 4)
+    with pytest.raises(InvalidSpec) as shown:
+        check_data(resolved(document, dense(3)), data)
+    with pytest.raises(InvalidSpec) as hidden, using(DataAccess()):
+        check_data(resolved(document, dense(3)), data)
+
+    assert len(str(shown.value)) < 300
+    assert "A" * 40 in str(shown.value)
+    assert str(hidden.value).endswith("has 4 classes")
 
 
 def test_fewer_classes_than_outputs_are_fine(document: Document) -> None:
