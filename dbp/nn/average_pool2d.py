@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
+from dbp.nn.row_product import RowProduct
 from dbp.nn.window import Window, pair
 from dbp.registry import option
 
@@ -37,6 +39,9 @@ class AveragePool2D(Layer):
         return (*input_shape[:1], *self._window().positions(input_shape))
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {}
+
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
         return {}
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:

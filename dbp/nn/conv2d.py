@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
+from dbp.nn.block_convolution import BlockConvolution
+from dbp.nn.convolution import Convolution
 from dbp.nn.initializer import HeUniform, Initializer, Zeros
-from dbp.nn.layer import Array, Backward, Layer, Shape, Views, Workspace
+from dbp.nn.joint_layer import JointBackward, JointLayer, LaneGradients
+from dbp.nn.layer import Array, Shape, Views, Workspace
+from dbp.nn.row_product import RowProduct
+from dbp.nn.sample_convolution import SampleConvolution
 from dbp.nn.window import Window, pair
 from dbp.registry import option
+
+SMALL: Final = 7  # least number of samples whose images fit into a block
 
 
 @final
 @dataclass(frozen=True)
-class Conv2D(Layer):
+class Conv2D(JointLayer):
     """2-D convolution; each output channel sums over the input channels of its group.
 
     x: (batch, channels, height, width); weight: (filters, channels / groups, kernel height,
-    kernel width); bias: (filters,), as in PyTorch. The windows of one sample are copied to
-    the columns of a matrix (im2col), and the convolution is a matrix product (Chellapilla,
-    Puri and Simard, 2006).
+    kernel width); bias: (filters,), as in PyTorch. The windows of the images are columns of a
+    matrix (im2col), and the convolution is a matrix product (Chellapilla, Puri and Simard,
+    2006).
     """
 
     filters: int = option(doc="number of output channels", minimum=1)
@@ -67,58 +76,66 @@ class Conv2D(Layer):
         if self.bias:
             self.bias_initializer.fill(parameters["bias"], rng)
 
-    def forward(
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
+        return {}
+
+    def forward_joint(
         self, parameters: Views, x: Array, workspace: Workspace
-    ) -> tuple[Array, Backward]:
-        window, batch, channels = self._window(), len(x), x.shape[1]
-        places = window.positions(x.shape[1:])
-        area, taps = places[0] * places[1], window.kernel[0] * window.kernel[1]
-        inputs = channels // self.groups * taps
-        outputs = self.filters // self.groups
-        columns = workspace.array("columns", (batch, self.groups, inputs, area))
-        self._gather(window, x, columns, workspace)
-        weight = parameters["weight"].reshape(self.groups, outputs, inputs)
-        y = workspace.array("y", (batch, self.groups, outputs, area))
-        np.matmul(weight, columns, out=y)
-        if self.bias:
-            y += parameters["bias"].reshape(self.groups, outputs, 1)
+    ) -> tuple[Array, JointBackward]:
+        y = workspace.array("y", (len(x), *self.output_shape(x.shape[1:])))
+        lanes = [
+            self._forward_lane(parameters, x[lane], y[lane], workspace, number)
+            for number, lane in enumerate(workspace.lanes or (slice(None),))
+        ]
 
-        def backward(dy: Array, gradients: Views) -> Array | None:
-            dy = dy.reshape(y.shape)
-            own = workspace.array("own", (batch, self.groups, outputs, inputs))
-            np.matmul(dy, columns.swapaxes(2, 3), out=own)
-            np.sum(own, axis=0, out=gradients["weight"].reshape(weight.shape))
+        def backward(dy: Array, gradients: LaneGradients) -> Array | None:
+            needs = workspace.needs_input_gradient
+            dx = workspace.array("dx", x.shape) if needs else None
+            of_weight = zip(lanes, gradients.of_lanes("weight"), strict=True)
+            for backward_lane, (lane, own) in of_weight:
+                backward_lane(dy[lane], own, None if dx is None else dx[lane])
             if self.bias:
-                bias = gradients["bias"].reshape(self.groups, outputs)
-                np.sum(dy, axis=(0, 3), out=bias)
-            if not workspace.needs_input_gradient:
-                return None
-            spread = workspace.array("spread", columns.shape)
-            np.matmul(weight.swapaxes(1, 2), dy, out=spread)
-            return self._scatter(window, spread, x, workspace)
+                for lane, own in gradients.of_lanes("bias"):
+                    np.sum(dy[lane], axis=(0, 2, 3), out=own)
+            return dx
 
-        return y.reshape(batch, self.filters, *places), backward
+        return y, backward
 
-    def _gather(self, window: Window, x: Array, columns: Array, workspace: Workspace) -> None:
-        """Copy the windows of all samples to ``columns`` (im2col)."""
-        padded = workspace.array("padded", window.padded_shape(x))
-        window.pad(x, padded, 0.0)
-        places = window.positions(x.shape[1:])
-        views = columns.reshape(*x.shape[:2], *window.kernel, *places)
-        for i, j, rows, cols in window.taps(places):
-            np.copyto(views[:, :, i, j], padded[:, :, rows, cols])
+    def _forward_lane(
+        self, parameters: Views, x: Array, y: Array, workspace: Workspace, number: int
+    ) -> Callable[[Array, Array, Array | None], None]:
+        """Write the outputs of a lane; return its backward pass.
 
-    def _scatter(self, window: Window, columns: Array, x: Array, workspace: Workspace) -> Array:
-        """Add the gradients of all windows at their positions in the images (col2im)."""
-        padded = workspace.array("dpadded", window.padded_shape(x))
-        padded.fill(0.0)
-        places = window.positions(x.shape[1:])
-        views = columns.reshape(*x.shape[:2], *window.kernel, *places)
-        for i, j, rows, cols in window.taps(places):
-            padded[:, :, rows, cols] += views[:, :, i, j]
-        dx = workspace.array("dx", x.shape)
-        np.copyto(dx, window.inside(padded))
-        return dx
+        That takes dy, and memory for the gradient of the weight and for dx.
+        """
+        convolution = convolution_of(
+            self._window(), self.groups, self.filters, x.shape, x.itemsize
+        )
+        matrix = convolution.matrix_of(parameters["weight"], workspace)
+        bias = parameters["bias"].reshape(-1, 1, 1) if self.bias else None
+        copies = workspace.array(f"copies {number}", (len(x), convolution.copies_size))
+        blocks = convolution.blocks(len(x))
+        for block in blocks:
+            convolution.forward(matrix, x[block], copies[block], y[block], workspace)
+            if bias is not None:
+                y[block] += bias
+
+        def backward(dy: Array, own: Array, dx: Array | None) -> None:
+            total = workspace.array("total", convolution.matrix_shape)
+            total.fill(0.0)
+            for block in blocks:
+                convolution.backward(
+                    matrix,
+                    x[block],
+                    dy[block],
+                    copies[block],
+                    total,
+                    None if dx is None else dx[block],
+                    workspace,
+                )
+            convolution.collect(total, own)
+
+        return backward
 
     def _window(self) -> Window:
         return Window(
@@ -127,3 +144,14 @@ class Conv2D(Layer):
             pair("padding", self.padding, 0),
             pair("dilation", self.dilation, 1),
         )
+
+
+@functools.lru_cache(256)
+def convolution_of(
+    window: Window, groups: int, filters: int, shape: Shape, itemsize: int
+) -> Convolution:
+    """Return the way to compute images of this shape, (samples, channels, height, width)."""
+    block = BlockConvolution(window, groups, filters, shape[1:], itemsize)
+    if window.kernel != (1, 1) and min(shape[0], block.most) >= SMALL:
+        return block
+    return SampleConvolution(window, groups, filters, shape[1:], itemsize)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from dbp.nn.layer import Array, Backward, Layer, Range, Shape, Views, Workspace
+from dbp.nn.row_product import RowProduct
 from dbp.nn.window import Window, pair
 from dbp.registry import option
 
@@ -39,6 +41,9 @@ class MaxPool2D(Layer):
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         return {}
 
+    def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
+        return {}
+
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         pass
 
@@ -49,6 +54,8 @@ class MaxPool2D(Layer):
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, Backward]:
         window = self._window()
+        if window.stride == window.kernel and window.padding == (0, 0):
+            return self._forward_disjoint(x, workspace)
         places = window.positions(x.shape[1:])
         padded = workspace.array("padded", window.padded_shape(x))
         window.pad(x, padded, -np.inf)
@@ -74,6 +81,33 @@ class MaxPool2D(Layer):
 
         return y, backward
 
+    def _forward_disjoint(self, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+        """Run ``forward`` for windows side by side: first along the rows, then down."""
+        window = self._window()
+        height, width = window.kernel
+        places = window.positions(x.shape[1:])
+        used = (places[0] * height, places[1] * width)
+        rows = workspace.array("rows", (*x.shape[:2], used[0], places[1]))
+        y = workspace.array("y", (*x.shape[:2], *places))
+        across = [x[:, :, : used[0], j : used[1] : width] for j in range(width)]
+        down = [rows[:, :, i::height] for i in range(height)]
+        _largest(across, rows)
+        _largest(down, y)
+
+        def backward(dy: Array, gradients: Views) -> Array:
+            drows = workspace.array("drows", rows.shape)
+            dx = workspace.array("dx", x.shape)
+            if used != x.shape[2:]:
+                dx.fill(0.0)  # the last rows or columns are in no window
+            mask = workspace.array("mask", rows.shape, bool)
+            of_rows = [drows[:, :, i::height] for i in range(height)]
+            _hand_out(dy, y, down, of_rows, mask.reshape(-1)[: y.size].reshape(y.shape))
+            of_x = [dx[:, :, : used[0], j : used[1] : width] for j in range(width)]
+            _hand_out(drows, rows, across, of_x, mask)
+            return dx
+
+        return y, backward
+
     def _window(self) -> Window:
         stride = self.kernel if self.stride is None else self.stride
         return Window(
@@ -81,3 +115,27 @@ class MaxPool2D(Layer):
             pair("stride", stride, 1),
             pair("padding", self.padding, 0),
         )
+
+
+def _largest(parts: Sequence[Array], out: Array) -> None:
+    """Write the largest of the parts, element by element."""
+    if len(parts) == 1:
+        np.copyto(out, parts[0])
+        return
+    np.maximum(parts[0], parts[1], out=out)
+    for part in parts[2:]:
+        np.maximum(out, part, out=out)
+
+
+def _hand_out(
+    dy: Array, largest: Array, parts: Sequence[Array], out: Sequence[Array], mask: Array
+) -> None:
+    """Give each element of dy to the first part that is the largest; 0 to the others.
+
+    It overwrites dy.
+    """
+    for number, part in enumerate(parts[:-1]):
+        np.equal(part, largest, out=mask)
+        np.multiply(dy, mask, out=out[number])
+        np.subtract(dy, out[number], out=dy)
+    np.copyto(out[-1], dy)

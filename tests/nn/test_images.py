@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from dbp.nn import conv2d
 from dbp.nn.average_pool2d import AveragePool2D
-from dbp.nn.conv2d import Conv2D
+from dbp.nn.block_convolution import BlockConvolution
+from dbp.nn.conv2d import Conv2D, convolution_of
 from dbp.nn.global_average_pool2d import GlobalAveragePool2D
 from dbp.nn.layer import Layer, Workspace
 from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
+from dbp.nn.sample_convolution import SampleConvolution
 from dbp.testing import check_layer
 from tests.closeness import assert_close
 
@@ -28,7 +31,17 @@ CASES: list[tuple[Layer, torch.nn.Module]] = [
     ),
     (Conv2D(filters=6, padding=(1, 1), groups=2), torch.nn.Conv2d(4, 6, 3, 1, 1, 1, 2)),
     (Conv2D(filters=8, groups=4, stride=(3, 3)), torch.nn.Conv2d(4, 8, 3, 3, groups=4)),
+    (Conv2D(filters=24, kernel=(3, 1), stride=2), torch.nn.Conv2d(4, 24, (3, 1), 2)),
+    (Conv2D(filters=24, kernel=1, stride=3), torch.nn.Conv2d(4, 24, 1, 3)),
+    (Conv2D(filters=2, kernel=1, padding=3, stride=5), torch.nn.Conv2d(4, 2, 1, 5, 3)),
+    (Conv2D(filters=3, kernel=5, stride=(4, 5)), torch.nn.Conv2d(4, 3, 5, (4, 5))),
+    (
+        Conv2D(filters=25, kernel=3, stride=3, padding=4, dilation=3),
+        torch.nn.Conv2d(4, 25, 3, 3, 4, 3),
+    ),
     (MaxPool2D(), torch.nn.MaxPool2d(2)),
+    (MaxPool2D(kernel=(4, 3)), torch.nn.MaxPool2d((4, 3))),
+    (MaxPool2D(kernel=1), torch.nn.MaxPool2d(1)),
     (
         MaxPool2D(kernel=(3, 2), stride=(2, 1), padding=(1, 1)),
         torch.nn.MaxPool2d((3, 2), (2, 1), (1, 1)),
@@ -74,6 +87,76 @@ def test_a_layer_of_images_computes_what_torch_computes(
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None
         assert_close(gradients[name], parameter.grad, 1e-12)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, (3, 2), (1, 4)])
+def test_the_first_of_equal_elements_gets_the_gradient(kernel: Any) -> None:
+    """After relu, equal elements are common; so are windows that are zero."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 3, (6, 4, 9, 8)).astype(float)
+    x_torch = torch.tensor(x, requires_grad=True)
+
+    y, backward = MaxPool2D(kernel=kernel).forward({}, x, Workspace(np.float64))
+    dy = rng.standard_normal(y.shape)
+    dx = backward(dy.copy(), {})
+    torch.nn.MaxPool2d(kernel)(x_torch).backward(torch.tensor(dy))
+
+    assert x_torch.grad is not None
+    np.testing.assert_array_equal(dx, x_torch.grad)
+
+
+def use_only(monkeypatch: pytest.MonkeyPatch, way: type[Any], most: int) -> None:
+    """Compute every convolution in this way, in blocks of at most so many samples."""
+
+    def convolution_of(window: Any, groups: int, filters: int, shape: Any, item: int) -> Any:
+        convolution = way(window, groups, filters, shape[1:], item)
+        convolution.most = most
+        return convolution
+
+    monkeypatch.setattr(conv2d, "convolution_of", convolution_of)
+
+
+@pytest.mark.parametrize("way", [BlockConvolution, SampleConvolution])
+@pytest.mark.parametrize("most", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("layer", "module"),
+    [case for case in CASES if isinstance(case[0], Conv2D)],
+    ids=[repr(layer) for layer, _ in CASES if isinstance(layer, Conv2D)],
+)
+def test_both_ways_to_convolve_compute_what_torch_computes_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+    layer: Layer,
+    module: torch.nn.Module,
+    most: int,
+    way: type[Any],
+) -> None:
+    use_only(monkeypatch, way, most)
+
+    test_a_layer_of_images_computes_what_torch_computes(layer, module)
+
+
+def test_small_images_are_convolved_in_blocks_and_single_samples_are_not() -> None:
+    window = Conv2D(filters=6, kernel=5)._window()
+
+    ways = [
+        type(convolution_of(window, 1, 6, (samples, 1, size, size), 4))
+        for samples, size in ((7, 28), (6, 28), (7, 224))
+    ]
+
+    assert ways == [BlockConvolution, SampleConvolution, SampleConvolution]
+
+
+@pytest.mark.parametrize(
+    ("samples", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [2, 2]), (7, [2, 2, 3])]
+)
+def test_blocks_have_almost_equal_sizes(samples: int, sizes: list[int]) -> None:
+    way = SampleConvolution(Conv2D(filters=6)._window(), 1, 6, (1, 9, 9), 8)
+    way.most = 3
+
+    blocks = way.blocks(samples)
+
+    assert [block.stop - block.start for block in blocks] == sizes
+    assert [i for block in blocks for i in range(samples)[block]] == list(range(samples))
 
 
 @pytest.mark.parametrize("layer", [layer for layer, _ in CASES], ids=repr)

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from dbp.data.array_dataset import arrays
+from dbp.nn import conv2d
+from dbp.nn.block_convolution import BlockConvolution
+from dbp.nn.sample_convolution import SampleConvolution
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
 from dbp.registry import kinds
+from dbp.train.build import Setup
 from dbp.train.report.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
@@ -99,6 +103,47 @@ def test_the_parameters_have_the_same_bits_in_every_exchange_mode(case: dict[str
     for mode, size, shares_memory in MODES:
         for found in train(mode, size, shares_memory=shares_memory):
             assert found == expected, (mode, size, shares_memory)
+
+
+IMAGES: list[dict[str, Any]] = [
+    {"kind": "conv2d", "filters": 3, "kernel": 3, "padding": 1},
+    {"kind": "relu"},
+    {"kind": "max_pool2d"},
+    {"kind": "conv2d", "filters": 24, "kernel": 3, "stride": 2},
+    {"kind": "average_pool2d", "kernel": 2, "stride": 1},
+    {"kind": "flatten"},
+    {"kind": "dense", "units": 3},
+]
+
+
+@pytest.mark.parametrize("way", [BlockConvolution, SampleConvolution, None])
+def test_convolutions_have_the_same_bits_on_any_number_of_ranks(
+    monkeypatch: pytest.MonkeyPatch, way: type[Any] | None
+) -> None:
+    def convolution_of(window: Any, groups: int, filters: int, shape: Any, item: int) -> Any:
+        convolution = (way or SampleConvolution)(window, groups, filters, shape[1:], item)
+        convolution.most = 3
+        return convolution
+
+    if way is not None:  # otherwise the lanes of 6 and of 7 samples differ
+        monkeypatch.setattr(conv2d, "convolution_of", convolution_of)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(SAMPLES, 2, 12, 12)), rng.integers(0, 3, SAMPLES)
+    spec = spec_of(IMAGES, lanes=4, batch_size=27, dtype="float32")  # 6 or 7 a lane
+
+    def setup() -> Setup:
+        made = make_setup(spec, arrays(x, y))
+        assert made.model.joins_lanes
+        return made
+
+    found = {
+        vector.tobytes() for ranks in (1, 2, 3, 4) for _, vector in run_ranks(ranks, setup)
+    }
+
+    one_by_one = make_setup(spec, arrays(x, y))
+    one_by_one.model.joins_lanes = False
+    expected = run_ranks(1, lambda: one_by_one)[0][1]
+    assert found == {expected.tobytes()}
 
 
 WIDE = 330  # features: the parameters then are three parts that ranks can own
