@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
+DATA, HEADERS, RESET, SETTINGS, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
 END_STREAM, END_HEADERS = 1, 4
 METHOD: Final = "/dbp.v1.JobService/ListJobs"
 WATCH: Final = "/dbp.v1.JobService/WatchJobs"
@@ -64,7 +64,6 @@ class Connection:
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
         self.closed = threading.Event()
-        self.goaways: list[str] = []
         self.ended = 0  # streams that the server has ended
         self._next = 1
         if preface:
@@ -88,11 +87,9 @@ class Connection:
             with self.socket.makefile("rb") as file:
                 while len(head := file.read(9)) == 9:
                     size = int.from_bytes(head[:3], "big")
-                    payload = file.read(size)
+                    file.read(size)
                     kind, flags = head[3], head[4]
-                    if kind == GOAWAY:
-                        self.goaways.append(payload[8:].decode("utf-8", "replace"))
-                    elif kind == SETTINGS and not flags & 1:
+                    if kind == SETTINGS and not flags & 1:
                         self.send(frame(SETTINGS, 1, 0))
                     elif kind == RESET or (kind in (DATA, HEADERS) and flags & END_STREAM):
                         self.ended += 1
@@ -217,9 +214,7 @@ def attack(address: str, name: str, seconds: float, token: str) -> None:
         thread.start()
     print("started", flush=True)
     time.sleep(max(0.0, end - time.monotonic()))
-    goaways = {text for connection in made for text in connection.goaways}
-    content = {"connections": len(made), "rounds": rounds, "goaways": sorted(goaways)}
-    print(json.dumps(content), flush=True)
+    print(json.dumps({"connections": len(made), "rounds": rounds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -119,10 +119,10 @@ _SERVER_KEEPALIVE_TIMEOUT_MS: Final = 15_000
 # Calls that one connection may have open; ``StreamPool`` opens another one before.
 MAX_STREAMS: Final = 100
 
-# gRPC's shortest keepalive is 10 s, less what a timer may be early. Pings that come sooner are
-# strikes, until the service sends something: a client measures its bandwidth by pings.
-_PING_MS: Final = 9_000
-_PING_STRIKES: Final = 10
+# No limit. With one, gRPC notes every ping above it in a single text, which it copies each
+# time, and cuts the connection only when its answers are written: 1 MiB of pings then takes
+# seconds of a processor. Without one it stops reading while 10,000 answers are not written.
+_PING_STRIKES: Final = 0
 
 _IDLE_MS: Final = 600_000  # without a call; clients connect again with the next one
 _HANDSHAKE_MS: Final = 10_000
@@ -138,7 +138,6 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # Measured windows grow to megabytes for each stream, read or not. A request that is read
     # has a window of its own length in any case.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_MS),
     ("grpc.http2.max_ping_strikes", _PING_STRIKES),
     # No greatest age: gRPC would cut the streams of a connection that has reached it.
     ("grpc.max_connection_idle_ms", _IDLE_MS),
@@ -146,8 +145,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.so_reuseport", 0),  # else two services could share a port without an error
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    # For a fast sender gRPC would read megabytes of each connection at a time.
-    ("grpc.experimental.tcp_max_read_chunk_size", _READ_BYTES),
+    # For a fast sender gRPC would read megabytes of each connection at a time; older versions,
+    # which ignore this option, do.
+    ("grpc.experimental.tcp_max_read_buffer_size", _READ_BYTES),
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from dbp.rpc.channel import (
     SERVER_OPTIONS,
     connect,
 )
+from dbp.service.open_files import CONNECTIONS
 from dbp.v1 import job_service_pb2, parameter_service_pb2
 
 # Sent a second time it takes back what the first did.
@@ -26,12 +29,14 @@ async def test_connecting_sends_nothing_and_needs_no_service() -> None:
         connect("nowhere")
 
 
-def test_the_server_allows_the_pings_that_clients_send() -> None:
-    client, server = dict(CLIENT_OPTIONS), dict(SERVER_OPTIONS)
+def test_grpc_knows_every_option() -> None:
+    """It ignores a name that it does not know."""
+    spec = find_spec("grpc._cython.cygrpc")
+    assert spec is not None
+    library = Path(str(spec.origin)).read_bytes()
 
-    allowed = server["grpc.http2.min_recv_ping_interval_without_data_ms"]
-    assert int(allowed) < int(client["grpc.keepalive_time_ms"])
-    assert server["grpc.keepalive_permit_without_calls"] == 1
+    names = {name for name, _ in (*CLIENT_OPTIONS, *SERVER_OPTIONS)} | {CONNECTIONS}
+    assert {name for name in names if f"{name}\0".encode() not in library} == set()
 
 
 def test_only_the_service_takes_messages_above_the_usual_limit() -> None:

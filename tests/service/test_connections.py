@@ -11,6 +11,7 @@ import pytest
 from dbp.rpc.channel import SERVER_OPTIONS
 from dbp.service import server
 from tests.deadline import DEADLINE
+from tests.http2 import PING, PREFACE, SETTINGS, frame
 from tests.service.setups import serving, until
 
 
@@ -50,6 +51,21 @@ async def test_a_connection_without_a_call_is_closed(
     ):
         await asyncio.wait_for(channel.channel_ready(), DEADLINE)
         await until(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
+
+
+async def test_a_client_that_pings_often_stays_connected(tmp_path: Path) -> None:
+    ping, answer = (frame(PING, flags, 0, b"dbp-ping") for flags in (0, 1))
+    async with serving(tmp_path / "state") as service:
+        reader, writer = await opened(service.address)
+        writer.write(PREFACE + frame(SETTINGS, 0, 0))
+        for sent in (100, 200, 300):
+            writer.write(ping * 100)
+            received = b""
+            async with asyncio.timeout(DEADLINE):
+                while received.count(answer) < 100:
+                    received += (some := await reader.read(1 << 16))
+                    assert some, f"closed after {sent} pings"
+        writer.close()
 
 
 async def test_a_connection_beyond_the_limit_is_closed_first(
