@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -111,7 +112,9 @@ class JobCalls:
 
     async def delete(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Delete an ended job; return the job as it was."""
-        request = jobs_pb.DeleteJobRequest(name=job_name(text("job_id", job_id)))
+        request = jobs_pb.DeleteJobRequest(
+            name=job_name(text("job_id", job_id)), request_id=str(uuid.uuid4())
+        )
         answer = await self._connection.call(self._jobs.DeleteJob, request, timeout)
         return job_from_proto(answer.job)
 

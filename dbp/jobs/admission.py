@@ -271,7 +271,7 @@ class Admission:
         if known[1] != request.key[1]:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} made job {known[0]} from another spec or "
-                "number of workers; use a new request_id"
+                "number of workers, or deleted it; use a new request_id"
             )
         if job is None:
             raise AlreadyExists(

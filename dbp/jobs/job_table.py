@@ -161,17 +161,22 @@ class JobTable:
         job_id: str,
         kind: EventKind,
         *,
+        request: tuple[str, str] | None = None,
         secret_hash: bytes | None = None,
         **change: Unpack[JobChange],
     ) -> Job:
-        """Apply an event to a job; return the job. WrongState: the event is not allowed."""
+        """Apply an event to a job; return the job. WrongState: the event is not allowed.
+
+        ``request``, ``secret_hash``: as in ``Store.append``, which raises AlreadyExists.
+        """
 
         async def append() -> Job:
             job = await self.get(job_id)
             event = Event(kind, self._clock.time(), change)
-            return self._noted(
-                await self._store.append(job, event, secret_hash=secret_hash), job
+            stored = await self._store.append(
+                job, event, request=request, secret_hash=secret_hash
             )
+            return self._noted(stored, job)
 
         return await self.alone(append)
 

@@ -54,6 +54,7 @@ class Lifecycle:
     ) -> None:
         """Store the collaborators; ``start`` begins to delete."""
         self._table = table
+        self._store = store
         self._results = RunResults(folder, store, launcher, publisher, runner.disk)
         self._runner = runner
         self._queue = queue
@@ -183,12 +184,16 @@ class Lifecycle:
         await self._table.alone(queue)
         return await self._present(job_id)
 
-    async def delete(self, job_id: str) -> Job:
+    async def get_deleted(self, job_id: str) -> Job:
+        """Return a job, also one that was deleted, with the name of its spec; JobNotFound."""
+        return await self._store.get(job_id, deleted=True)
+
+    async def delete(self, job_id: str, *, request_id: str = "") -> Job:
         """Delete an ended job with all its files; return it as it was.
 
-        JobNotFound; WrongState: the job has not ended.
+        Raises as ``JobRemoval.delete``.
         """
-        return await self._removal.delete(job_id)
+        return await self._removal.delete(job_id, request_id=request_id)
 
     def begin_drain(self, *, stop: bool) -> list[str]:
         """Start no more jobs; ``stop``: ask those that run to stop. Return their ids.

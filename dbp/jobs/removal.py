@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, final
 
-from dbp.errors import WrongState
+from dbp.errors import JobNotFound, WrongState
 from dbp.job.state import EventKind, Job
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
@@ -21,6 +21,8 @@ from dbp.storage.threads import in_thread
 from dbp.versions.publisher import VersionPublisher
 
 UPLOADS_SECONDS: Final = 5.0
+# Stored as the digest of a request to delete a job; those of requests for jobs are SHA-256.
+DELETION: Final = "delete"
 
 log = logging.getLogger("dbp.jobs")
 
@@ -42,16 +44,24 @@ class JobRemoval:
         self._table = table
         self._publisher = publisher
 
-    async def delete(self, job_id: str) -> Job:
+    async def delete(self, job_id: str, *, request_id: str = "") -> Job:
         """Delete a job, pinned and labelled versions too; return it as it was.
 
-        Durable on return.
+        Durable on return. A request that is repeated with its ``request_id`` changes nothing
+        and returns the same job, with the name of its spec alone.
 
         Raises:
-            JobNotFound: there is no such job, or it was deleted before.
+            JobNotFound: there is no such job, or another request has deleted it before.
             WrongState: the job has not ended.
+            AlreadyExists: the id is that of an earlier request of another kind or job.
         """
-        job = await self._table.alone(lambda: self._record(job_id))
+        request = (request_id, DELETION) if request_id else None
+        try:
+            job = await self._table.alone(lambda: self._record(job_id, request))
+        except JobNotFound:
+            if await self._store.request(request_id) != (job_id, DELETION):
+                raise
+            return await self._store.get(job_id, deleted=True)
         await self._remove_files(job_id)
         return job
 
@@ -72,14 +82,14 @@ class JobRemoval:
             await self._remove_files(job_id)
         return deleted
 
-    async def _record(self, job_id: str) -> Job:
+    async def _record(self, job_id: str, request: tuple[str, str] | None = None) -> Job:
         job = await self._table.get(job_id)
         if not job.state.terminal:
             raise WrongState(
                 f"job {job_id} is {job.state}: only a job that has ended can be deleted; "
                 f"end it first: dbp cancel {job_id}"
             )
-        return await self._table.record(job_id, EventKind.DELETED)
+        return await self._table.record(job_id, EventKind.DELETED, request=request)
 
     async def sweep(self) -> None:
         """Remove the files of deleted jobs that a killed service left."""

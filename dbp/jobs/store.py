@@ -48,7 +48,7 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 
 @final
 class RequestExists(AlreadyExists):
-    """The request id belongs to a job that exists or existed; nothing was changed."""
+    """The id is that of an earlier request; nothing was changed."""
 
 
 @final
@@ -93,16 +93,20 @@ class Store:
         job: Job,
         event: Event,
         *,
+        request: tuple[str, str] | None = None,
         secret_hash: bytes | None = None,
     ) -> Change:
         """Apply an event and return the change; WrongState if the event is not allowed.
 
-        Stored with it: the new attempt's ``secret_hash``.
+        Stored with it: id and digest of the ``request`` for it, and the new attempt's
+        ``secret_hash``. RequestExists: an earlier request has the id.
         """
         after = advance(job, event)
 
         def insert(connection: sqlite3.Connection) -> Change:
             change = self._insert_event(connection, after, event)
+            if request is not None:
+                _set_request(connection, after.id, request)
             if secret_hash is not None:
                 _set_secret(connection, after.id, after.attempt, secret_hash)
             note_rows(connection, event.kind, after)
@@ -280,7 +284,9 @@ def _set_request(connection: sqlite3.Connection, job_id: str, key: tuple[str, st
     try:
         connection.execute(sql, (key[0], job_id, key[1]))
     except sqlite3.IntegrityError as error:
-        raise RequestExists(f"request_id {key[0]!r} belongs to another job") from error
+        raise RequestExists(
+            f"request_id {key[0]!r} belongs to another request; use a new one"
+        ) from error
 
 
 def _set_secret(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from dbp.access.principal import CALLER
 from dbp.access.roles import Role
 from dbp.errors import JobNotFound, PermissionDenied
 from dbp.job.state import Job
 from dbp.rpc.scalar_convert import id_from_name
+
+GetJob: TypeAlias = Callable[[str], Awaitable[Job]]
 
 MAX_REMEMBERED: Final = 10_000
 SHARED: Final = "shared"
@@ -29,9 +31,10 @@ class _Terms:
 class JobAccess:
     """Checks callers against the owners of jobs. Admins may do everything."""
 
-    def __init__(self, get: Callable[[str], Awaitable[Job]]) -> None:
-        """``get`` returns the job with an id; NotFound."""
+    def __init__(self, get: GetJob, get_deleted: GetJob) -> None:
+        """``get`` returns the job with an id, ``get_deleted`` a deleted one too; NotFound."""
         self._get = get
+        self._get_deleted = get_deleted
         self._known: OrderedDict[str, _Terms] = OrderedDict()
 
     async def readable(self, name: str) -> str:
@@ -46,8 +49,14 @@ class JobAccess:
         return await self._check(id_from_name(name), "change", shared=True)
 
     async def deletable(self, name: str) -> str:
-        """Return the id of the named job, which the caller may delete."""
-        return await self._check(id_from_name(name), "delete", shared=False)
+        """Return the id of the named job, which the caller may delete, or has deleted."""
+        job_id = id_from_name(name)
+        try:
+            return await self._check(job_id, "delete", shared=False)
+        except JobNotFound:  # its owner may repeat the request
+            if not _allowed(_terms_of(await self._get_deleted(job_id)), shared=False):
+                raise
+            return job_id
 
     async def sees(self, job_id: str) -> bool:
         """Return whether there is the job and the caller may read it."""

@@ -122,7 +122,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.DeleteJobRequest, context: Context
     ) -> pb.DeleteJobResponse:
         job_id = await self._access.deletable(request.name)
-        job = await self._manager.lifecycle.delete(job_id)
+        request_id = _request_id(request.request_id)
+        job = await self._manager.lifecycle.delete(job_id, request_id=request_id)
         return pb.DeleteJobResponse(job=job_answer(job))
 
     async def WatchJobs(

@@ -114,7 +114,7 @@ async def running(
         callers = stack.enter_context(open_callers(folder.access_folder, config))
         server = await _new_server()
         methods = GuardedServer(server, callers.gate, folder.check_present)
-        access = JobAccess(manager.get)
+        access = JobAccess(manager.get, manager.lifecycle.get_deleted)
         parameters = ParameterService(
             manager.versions,
             manager.parameters,

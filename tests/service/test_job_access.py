@@ -15,6 +15,7 @@ import pytest
 from dbp.access.principal import CALLER, Principal
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
+from dbp.errors import JobNotFound
 from dbp.inference import open_inference_pb2 as inference_pb
 from dbp.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from dbp.job.state import Job, State
@@ -183,6 +184,31 @@ def test_every_method_either_names_no_job_or_is_called_for_the_job_of_another_us
         assert (method in nameless) != (method in named), path
 
 
+@pytest.mark.parametrize(("owner", "found"), [("ann", True), ("bob", False)])
+async def test_a_deleted_job_is_that_of_its_owner_alone(owner: str, found: bool) -> None:
+    """So that he can repeat a request whose answer was lost; others learn nothing of it."""
+
+    async def get(job_id: str) -> Job:
+        raise JobNotFound("was deleted")
+
+    async def get_deleted(job_id: str) -> Job:
+        return Job(job_id, {"name": "old"}, "", 1, State.FAILED, 0.0, owner="ann")
+
+    access = JobAccess(get, get_deleted)
+    before = CALLER.set(Principal(owner, Role.SUBMITTER, "ipv4:127.0.0.1:9"))
+    try:
+        if found:
+            assert await access.deletable("jobs/old-1") == "old-1"
+        else:
+            with pytest.raises(JobNotFound):
+                await access.deletable("jobs/old-1")
+        for check in (access.readable, access.changeable):
+            with pytest.raises(JobNotFound):
+                await check("jobs/old-1")
+    finally:
+        CALLER.reset(before)
+
+
 async def test_a_job_without_an_owner_is_not_the_job_of_a_caller_without_a_name() -> None:
     """Such jobs are of services before there were owners; such callers need no credential."""
     job = Job("old-1", {"visibility": "private"}, "", 1, State.QUEUED, 0.0)
@@ -193,7 +219,7 @@ async def test_a_job_without_an_owner_is_not_the_job_of_a_caller_without_a_name(
     before = CALLER.set(Principal("", Role.VIEWER, "ipv4:127.0.0.1:9"))
     try:
         assert not visible(job)
-        assert not await JobAccess(get).sees("old-1")
+        assert not await JobAccess(get, get).sees("old-1")
     finally:
         CALLER.reset(before)
 

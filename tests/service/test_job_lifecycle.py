@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from dbp.launch.launcher import Exit
 from dbp.rpc.scalar_convert import job_name
+from dbp.rpc.spec_convert import spec_to_proto
 from dbp.v1 import job_pb2
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import parameter_service_pb2 as parameters_pb
@@ -20,6 +22,7 @@ from tests.service.job_requests import Code
 from tests.service.setups import (
     Run,
     Service,
+    document,
     read_all,
     refused,
     selector,
@@ -110,6 +113,48 @@ async def test_a_deleted_job_is_not_found_by_any_reader(service: Service) -> Non
         service.watch(run.id).read(),
     ):
         assert "was deleted" in await refused(call, Code.NOT_FOUND)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_deletion_whose_answer_was_lost_answers_again(
+    tmp_path: Path, restart: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(serving(tmp_path / "state"))
+        run = await trained(service)
+        first = await request(service, "Delete", run.id, request_id="one")
+        if restart:
+            await stack.aclose()
+            service = await stack.enter_async_context(serving(tmp_path / "state"))
+
+        again = await request(service, "Delete", run.id, request_id="one")
+
+        assert again.job.spec_omitted
+        first.job.spec.CopyFrom(job_pb2.JobSpec(name="digits"))
+        first.job.spec_omitted = True
+        assert again == first
+        for other in ("two", ""):
+            await refused(request(service, "Delete", run.id, request_id=other), Code.NOT_FOUND)
+        events = service.watch()
+        message = await events.read()
+        assert not message.snapshot.name, "the job is listed no more"
+        events.cancel()
+
+
+async def test_the_id_of_a_request_deletes_one_job(service: Service) -> None:
+    one, other = await trained(service), await trained(service)
+    await request(service, "Delete", one.id, request_id="one")
+
+    text = await refused(
+        request(service, "Delete", other.id, request_id="one"), Code.ALREADY_EXISTS
+    )
+    assert "'one' belongs to another request" in text
+    assert (await service.get(other.id)).state == job_pb2.JOB_STATE_SUCCEEDED
+    await refused(
+        request(service, "Delete", other.id, request_id="x" * 129), Code.INVALID_ARGUMENT
+    )
+    create = jobs_pb.CreateJobRequest(spec=spec_to_proto(document()), request_id="one")
+    assert "or deleted it" in await refused(service.jobs.CreateJob(create), Code.ALREADY_EXISTS)
 
 
 async def test_watchers_of_all_jobs_see_the_deletion_and_the_name_only(

@@ -109,7 +109,7 @@ async def test_an_answer_that_is_closed_at_a_heartbeat_has_ended_its_wait() -> N
     service = ParameterService(
         cast("VersionStore", waited),
         cast("LiveParameters", waited),
-        JobAccess(cast("Any", None)),
+        JobAccess(cast("Any", None), cast("Any", None)),
         heartbeat_seconds=0.01,
     )
     request = pb.StreamParametersRequest(selector=selector("a"))
