@@ -180,10 +180,29 @@ async def _answer(answers: Any, context: Context) -> None:
     """Write the answers of a method with a stream of them."""
     if hasattr(answers, "__aiter__"):
         async with contextlib.aclosing(answers):  # at once, when the caller is gone
+            begun = False
             async for answer in answers:
+                if not begun:
+                    await _begin(context)
+                begun = True
                 await context.write(answer)
     else:  # the health and reflection services write for themselves
+        await _begin(context)
         await answers
+
+
+async def _begin(context: Context) -> None:
+    """Send the header of an answer to its end, also where the call is to end meanwhile.
+
+    Otherwise the first write sends it. After a write that was cancelled, gRPC would send the
+    header again with the status, fail at that, and leave the caller without an end.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending])
+        raise
 
 
 def _cause(error: Exception, admit: Admit) -> Exception:

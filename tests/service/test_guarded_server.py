@@ -13,11 +13,14 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from dbp.access.roles import Role
 from dbp.access.tokens import TokenStore
 from dbp.errors import DbpError, WrongState
 from dbp.rpc.channel import connect
 from dbp.service.gate import Gate
 from dbp.service.guarded_server import GuardedServer
+from tests.deadline import DEADLINE
+from tests.service.callers import bearer
 from tests.service.setups import details, read_all, until
 
 KINDS = ["unary", "stream", "gather", "echo", "written"]
@@ -235,6 +238,9 @@ async def test_a_caller_that_is_gone_is_no_failure(
         async def read(self) -> bytes:
             return b"refuse"
 
+        async def send_initial_metadata(self, metadata: object) -> None:
+            pass
+
         async def write(self, answer: bytes) -> None:
             raise grpc.aio.InternalError("cannot be sent")
 
@@ -257,3 +263,51 @@ async def test_a_caller_that_is_gone_is_no_failure(
         await call(requests(), Gone())
 
     assert not caplog.records
+
+
+LARGE = b"x" * (3 << 20)  # more than gRPC sends to a caller who does not read
+SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024))
+
+
+@pytest.mark.parametrize("kind", ["stream", "written"])
+async def test_a_call_that_is_ended_during_its_first_write_gets_its_status(
+    tmp_path: Path, kind: str
+) -> None:
+    tokens = TokenStore(tmp_path / "access", "me")
+    token, made = tokens.create(Role.VIEWER, "ann")
+    gate = Gate(tokens, "me", methods={"/test/large": Role.VIEWER})
+    writing = asyncio.Event()
+
+    async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        writing.set()
+        yield LARGE
+
+    async def written(request: bytes, context: Any) -> None:
+        writing.set()
+        await context.write(LARGE)
+
+    handler: Any = {"stream": stream, "written": written}[kind]
+    server = grpc.aio.server()
+    GuardedServer(server, gate).add_registered_method_handlers(
+        "test", {"large": grpc.unary_stream_rpc_method_handler(handler)}
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with (
+            asyncio.timeout(DEADLINE),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=SMALL_WINDOW) as channel,
+        ):
+            method: Any = channel.unary_stream("/test/large")
+            call = method(b"", metadata=bearer(token))
+            await writing.wait()
+            await asyncio.sleep(0.1)  # the write has begun, and waits for the caller
+            tokens.revoke(made.id)
+            gate.end_calls()
+
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await read_all(call)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "revoked during the call" in str(caught.value.details())
+    finally:
+        await server.stop(None)
