@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -129,7 +130,8 @@ class ProgressReport:
     The last four fields stay in the run's own process: the service has their defaults.
 
     Attributes:
-        step: Number of the step, from 1.
+        step: Number of the step, from 1; 0 in a report that says only what the run waits for
+            before its first step.
         total_steps: Planned number of steps.
         epoch: Number of the epoch, from 1.
         loss: Mean loss of the step's mini-batch; NaN if it was skipped.
@@ -161,6 +163,11 @@ class ProgressReport:
     parameters_sha256: str = field(default="", metadata=LOCAL)
     rollbacks: int = field(default=0, metadata=LOCAL)
     rolled_back_to: int = field(default=0, metadata=LOCAL)
+
+
+def before_first_step(observe_time: float) -> ProgressReport:
+    """Return the report of a run that has computed nothing yet."""
+    return ProgressReport(0, 0, 0, math.nan, {}, 0.0, None, observe_time)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final, TypeVar, final
 
 from dbp.errors import DbpError, DiskFull
 from dbp.job.failure import ConditionKind
-from dbp.job.state import Job, ProgressReport, State
+from dbp.job.state import ProgressReport, State
 from dbp.jobs.config import Clock
 from dbp.jobs.job_table import JobTable
 from dbp.storage.full_disk import is_full
@@ -31,6 +31,7 @@ class DiskWait:
         self._table = table
         self._clock = clock
         self._refused: set[str] = set()  # jobs whose last upload found the disk full
+        self._reported: set[str] = set()  # jobs whose run reports a full disk
 
     async def run(
         self,
@@ -82,13 +83,16 @@ class DiskWait:
     def forget(self, job_id: str) -> None:
         """Forget an attempt that has ended."""
         self._refused.discard(job_id)
+        self._reported.discard(job_id)
 
-    def note_report(self, job: Job, progress: ProgressReport) -> None:
-        """Show a full disk that the run of ``job`` reports, and the end of that."""
-        before = job.progress.disk_full if job.progress else ""
-        if progress.disk_full or before:
-            text = progress.disk_full or None
-            self._table.note_condition(job.id, ConditionKind.DISK_FULL, text)
+    def note_report(self, job_id: str, progress: ProgressReport) -> None:
+        """Show a full disk that the run of the job reports, and the end of that."""
+        if progress.disk_full:
+            self._reported.add(job_id)
+            self._table.note_condition(job_id, ConditionKind.DISK_FULL, progress.disk_full)
+        elif job_id in self._reported:
+            self._reported.discard(job_id)
+            self._table.note_condition(job_id, ConditionKind.DISK_FULL, None)
 
     def _is_in(self, job_id: str, states: frozenset[State]) -> bool:
         job = self._table.live(job_id)

@@ -205,9 +205,12 @@ class JobTable:
         await self.alone(store)
 
     def note_progress(self, job_id: str, progress: ProgressReport) -> None:
-        """Store the newest progress in memory; the job's next event makes it durable."""
+        """Store the newest progress in memory; the job's next event makes it durable.
+
+        A report before the first step holds none.
+        """
         job = self._live.get(job_id)
-        if job is not None and job.state.launched:
+        if job is not None and job.state.launched and progress.step:
             job = dataclasses.replace(job, progress=progress, report_time=self._clock.time())
             self._live[job_id] = job
             self._events.progress(job, progress)

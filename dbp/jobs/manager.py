@@ -264,9 +264,9 @@ class JobManager:
         self, job_id: str, attempt: int, progress: ProgressReport
     ) -> None:
         """Store the newest progress; the job's next event makes it durable."""
-        job = await self._table.get(job_id, attempt)
+        await self._table.get(job_id, attempt)
         self._table.note_progress(job_id, progress)
-        self.disk.note_report(job, progress)
+        self.disk.note_report(job_id, progress)
 
     async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
         """Store the outcome that the run reported; durable on return."""

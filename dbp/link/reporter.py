@@ -25,7 +25,7 @@ from typing import Final, Self, final
 from dbp.errors import InvalidInput, Unavailable
 from dbp.heartbeat.slots import LINK, make_heartbeat
 from dbp.job.retry_terms import stall_seconds
-from dbp.job.state import ProgressReport, RunOutcome
+from dbp.job.state import ProgressReport, RunOutcome, before_first_step
 from dbp.json_value import JsonObject
 from dbp.link.keeper import LinkKeeper
 from dbp.link.left_best import LeftBest
@@ -139,10 +139,13 @@ class Reporter:
         self._keeper.send(self._undelivered.start(message))
 
     def note_disk_full(self, text: str) -> None:
-        """Send the newest report again, with a text on the file that waits, "" at the end."""
-        if self._newest is not None:
-            report = dataclasses.replace(self._newest, disk_full=text, epoch_end=False)
-            self._keeper.send(self._undelivered.report(report), MAX_BACKLOG_BYTES)
+        """Send the newest report again, with a text on the file that waits, "" at the end.
+
+        Before the first one, send a report of step 0.
+        """
+        newest = self._newest or before_first_step(time.time())
+        report = dataclasses.replace(newest, disk_full=text, epoch_end=False)
+        self._keeper.send(self._undelivered.report(report), MAX_BACKLOG_BYTES)
 
     def progress(self, progress: ProgressReport) -> None:
         """Send the newest progress; it is dropped while the link is slow."""

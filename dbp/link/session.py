@@ -133,6 +133,7 @@ class Link:
                 if not self._started.done():
                     self._started.set_result(message)
             case NumberedProgress(sequence, progress):
+                self._start_early()  # it waits for space before its first step
                 report = pb.AttachRequest(
                     sequence=sequence, progress=progress_to_proto(progress)
                 )
@@ -255,10 +256,14 @@ class Link:
             await asyncio.sleep(backoff.next())
         _send(FreedSlot(filled.slot))
 
+    def _start_early(self) -> None:
+        """Let the link report what comes before the start of training."""
+        if not self._started.done():
+            self._started.set_result(TrainingStarted(self._config.workers, total_steps=0))
+
     def _queue_outcome(self, message: NumberedOutcome) -> None:
         """Queue the outcome after all versions have been delivered."""
-        if not self._started.done():  # it ended before its first step
-            self._started.set_result(TrainingStarted(self._config.workers, total_steps=0))
+        self._start_early()  # it ended before its first step
         report = pb.AttachRequest(
             sequence=message.sequence, outcome=outcome_to_proto(message.outcome)
         )

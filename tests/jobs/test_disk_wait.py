@@ -13,7 +13,7 @@ import pytest
 from dbp.errors import DiskFull
 from dbp.job.failure import ConditionKind
 from dbp.job.snapshot import encode_header
-from dbp.job.state import Job, ProgressReport, State
+from dbp.job.state import Job, ProgressReport, State, before_first_step
 from dbp.jobs.disk_wait import RETRY_SECONDS
 from dbp.launch.launcher import Exit
 from tests.jobs.fakes import FakeLauncher, Plane, control_plane, manifest, settle, spec
@@ -157,6 +157,21 @@ async def test_a_full_disk_that_a_run_reports_is_its_condition(tmp_path: Path) -
             report = dataclasses.replace(REPORT, disk_full=text)
             await plane.manager.report_progress(job.id, 1, report)
             assert await message(plane, job) == text
+
+
+async def test_a_run_that_waits_before_its_first_step_keeps_the_progress_before(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "s") as plane:
+        job = await plane.manager.create(spec(), workers=1)
+        await settle()
+        await attach(plane, job)
+        await plane.manager.report_progress(job.id, 1, REPORT)
+        for text in ("spec.json cannot be written", ""):
+            waits = dataclasses.replace(before_first_step(1.0), disk_full=text)
+            await plane.manager.report_progress(job.id, 1, waits)
+            assert await message(plane, job) == text
+            assert (await plane.manager.get(job.id)).progress == REPORT
 
 
 async def test_a_restarted_service_shows_it_again(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ from tests.link.reporting import (
 )
 from tests.service.setups import Service, serving, until
 
+DISK_FULL = job_pb2.JOB_CONDITION_KIND_DISK_FULL
+
 pytestmark = pytest.mark.processes
 
 
@@ -116,6 +118,33 @@ async def test_a_stopped_link_delays_no_rank_and_loses_no_outcome(
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED
     assert job.progress.step == 3001
     assert stored_steps(tmp_path / "state", reporter.job) == [10, 20, 40]
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_full_disk_before_the_first_report_is_shown(
+    service: Service, tmp_path: Path, started: bool
+) -> None:
+    reporter = await launched(service, tmp_path / "state")
+    if started:
+        reporter.started(STARTED)
+
+    async def shown(text: str) -> job_pb2.Job:
+        reporter.note_disk_full(text)
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                job = await service.get(reporter.job)
+                found = [c.message for c in job.conditions if c.kind == DISK_FULL]
+                if found == [text] * bool(text):
+                    return job
+                await asyncio.sleep(0.01)
+
+    job = await shown("spec.json cannot be written")
+    assert not job.HasField("progress")
+    await shown("")
+    reporter.started(STARTED)
+    reporter.progress(progress(1))
+    reporter.finished(SUCCEEDED)
+    await closed(reporter)
 
 
 async def test_the_final_parameters_wait_for_a_slot(service: Service, tmp_path: Path) -> None:
