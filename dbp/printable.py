@@ -55,6 +55,8 @@ def printable_lines(text: str) -> str:
     >>> printable_lines("failed:\n\x1b[31mjobs/a SUCCEEDED\x1b[m")
     'failed:\n  jobs/a SUCCEEDED'
     """
+    if text.isascii() and text.isprintable():
+        return text
     first, *others = _BREAK.split(_SEQUENCE.sub("", text))
     return "\n".join([_clean(first), *map(_indented, others)])
 

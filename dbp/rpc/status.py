@@ -221,6 +221,8 @@ def _known(kind: type[DbpError]) -> type[DbpError]:
 
 def _shortened(text: str, limit: int) -> str:
     """Return at most ``limit`` bytes of text for a header, odd bytes percent-encoded."""
+    if len(text) <= limit - 3 and text.isascii() and text.isprintable() and "%" not in text:
+        return text
     size = 0
     for place, character in enumerate(text):
         size += (

@@ -22,6 +22,7 @@ from dbp.rpc.status import (
     reason_of,
     text_of,
 )
+from tests.cost import cheap
 
 KINDS = [
     kind
@@ -146,6 +147,14 @@ def test_however_long_a_name_is_it_fits_into_headers(kind: type[DbpError], lette
     resource = error_details_pb2.ResourceInfo()
     assert status_of(error).details[1].Unpack(resource)
     assert len(resource.resource_name.encode()) <= 200
+
+
+def test_a_refusal_takes_little_time() -> None:
+    """Calls wait for one another, so a flood of refused ones delays all."""
+    error = errors.Unauthenticated("no token was sent; " * 10)
+    with cheap(seconds=0.1):
+        for _ in range(5_000):
+            text_of(error)
 
 
 def test_violations_that_do_not_fit_are_counted() -> None:
