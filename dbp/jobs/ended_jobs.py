@@ -1,7 +1,8 @@
 """SQL for ended jobs: find those that may be deleted, and remove the rows of a deleted one.
 
-The row of a deleted job stays, with the state DELETED and only the name of its spec: its id is
-never used again, its request id is recognized, and watchers still receive its events.
+The row of a deleted job stays for a while, with the state DELETED and only the name of its
+spec: its id is not used again, its request ids are recognized, and watchers still receive its
+events. ``forget_oldest`` bounds the number of such rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dbp.storage.database import Database
 
 # In the column ``state`` only: it is no state of a job.
 DELETED: Final = "DELETED"
+DELETED_KEPT: Final = 10_000
+FORGOTTEN_AT_ONCE: Final = 1_000  # in one transaction, with as many files to remove
 
 # Of an ended job in ``jobs``: a version is pinned, or a label of a user is at one.
 _PROTECTED: Final = (
@@ -83,6 +86,15 @@ class EndedJobs:
         values = (json.dumps(job_ids), DELETED)
         return await self._database.read(lambda c: [row[0] for row in c.execute(sql, values)])
 
+    async def forget_oldest(self, job_ids: Sequence[str]) -> int:
+        """Remove the rows of the oldest deleted jobs; return of how many.
+
+        The newest ``DELETED_KEPT`` stay, those with events, and those of ``job_ids``, which
+        still have files.
+        """
+        files = json.dumps(job_ids)
+        return await self._database.write(lambda c: _forget_oldest(c, files))
+
 
 def note_rows(connection: sqlite3.Connection, kind: EventKind, job: Job) -> None:
     """Change the other rows of a job with the event that led to it."""
@@ -100,3 +112,17 @@ def _bury(connection: sqlite3.Connection, job: Job) -> None:
         "UPDATE jobs SET state = ?, spec = ?, end_time = NULL WHERE id = ?",
         (DELETED, json.dumps({"name": job.spec.get("name", "")}), job.id),
     )
+
+
+def _forget_oldest(connection: sqlite3.Connection, files: str) -> int:
+    """Remove rows as ``EndedJobs.forget_oldest`` does; ``files``: the ids as JSON."""
+    found = connection.execute(
+        "SELECT id FROM jobs WHERE state = ?1 AND number < ("
+        "SELECT number FROM jobs WHERE state = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2"
+        ") AND NOT EXISTS (SELECT 1 FROM events WHERE events.job = jobs.id) "
+        "AND id NOT IN (SELECT value FROM json_each(?3)) ORDER BY number LIMIT ?4",
+        (DELETED, DELETED_KEPT - 1, files, FORGOTTEN_AT_ONCE),
+    ).fetchall()
+    connection.executemany("DELETE FROM requests WHERE job = ?", found)
+    connection.executemany("DELETE FROM jobs WHERE id = ?", found)
+    return len(found)

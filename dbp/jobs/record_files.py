@@ -57,6 +57,11 @@ class RecordFiles:
             write_sealed(self._folder / (job_id + _VERSIONS), {"rows": versions})
         write_sealed(self._folder / (job_id + _JOB), {"sequence": sequence, "rows": rows})
 
+    def remove(self, job_id: str) -> None:
+        """Remove the files of a job that is in the database no more; OSError."""
+        for suffix in (_VERSIONS, _JOB):  # the one that ``ids`` finds last
+            (self._folder / (job_id + suffix)).unlink(missing_ok=True)
+
     def move(self, job_id: str, target: Path) -> None:
         """Move the files of a job that cannot be rebuilt to another folder; OSError."""
         for name in (job_id + _JOB, job_id + _VERSIONS):

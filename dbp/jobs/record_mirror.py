@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from typing import Final, final
 
+from dbp.jobs.ended_jobs import DELETED
 from dbp.jobs.job_rows import job_rows, sequences, tables_of_jobs, version_rows
 from dbp.jobs.record_files import RecordFiles
 from dbp.storage.contents import Touched
@@ -31,7 +31,10 @@ class RecordMirror(Mirror):
     def compare(self, connection: sqlite3.Connection) -> None:
         known = sequences(connection)
         recorded = {job_id: self._files.sequence(job_id) for job_id in self._files.ids()}
-        missing = sorted((recorded.keys() | set(self._folder.job_ids())) - known.keys())
+        forgotten = set(filter(self._is_deleted, recorded.keys() - known.keys()))
+        self._behind.update(dict.fromkeys(forgotten, _ALL_TABLES))  # a kill came in between
+        found = recorded.keys() | set(self._folder.job_ids())
+        missing = sorted(found - known.keys() - forgotten)
         if missing:
             raise damaged(
                 self._folder.database_file,
@@ -56,11 +59,18 @@ class RecordMirror(Mirror):
             del self._behind[job_id]
 
     def _copy(self, connection: sqlite3.Connection, job_id: str) -> None:
-        with contextlib.suppress(IndexError):  # rows that belong to no job
-            self._tables = self._tables or tables_of_jobs(connection)
-            rows = job_rows(connection, job_id, self._tables)
-            sequence = rows["jobs"][0]["sequence"]
-            changed = self._behind[job_id] & _VERSION_TABLES
-            versions = version_rows(connection, job_id) if changed else None
-            assert isinstance(sequence, int)  # noqa: S101 (the schema's)
-            self._files.write(job_id, sequence, rows, versions)
+        self._tables = self._tables or tables_of_jobs(connection)
+        rows = job_rows(connection, job_id, self._tables)
+        if not rows["jobs"]:
+            self._files.remove(job_id)
+            return
+        sequence = rows["jobs"][0]["sequence"]
+        changed = self._behind[job_id] & _VERSION_TABLES
+        versions = version_rows(connection, job_id) if changed else None
+        assert isinstance(sequence, int)  # noqa: S101 (the schema's)
+        self._files.write(job_id, sequence, rows, versions)
+
+    def _is_deleted(self, job_id: str) -> bool:
+        """Return whether the files of a job say that it was deleted."""
+        found = self._files.rows(job_id)
+        return found is not None and found[1]["jobs"][0]["state"] == DELETED

@@ -1,7 +1,8 @@
 """Delete jobs: first durably in the store, then their folders.
 
 A job whose deletion is recorded is gone for every reader. A reader that has a file of it open
-reads it to its end. The next start removes folders that a killed service left.
+reads it to its end. The next start removes folders that a killed service left. Of the deleted
+jobs the newest ones stay known, see ``ended_jobs``.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, final
 
-from dbp.errors import JobNotFound, WrongState
+from dbp.errors import DbpError, JobNotFound, WrongState
 from dbp.job.state import EventKind, Job
+from dbp.jobs.ended_jobs import FORGOTTEN_AT_ONCE
 from dbp.jobs.job_table import JobTable
 from dbp.jobs.store import Store
 from dbp.storage.disk_use import remove_folder
@@ -23,6 +25,8 @@ from dbp.versions.publisher import VersionPublisher
 UPLOADS_SECONDS: Final = 5.0
 # Stored as the digest of a request to delete a job; those of requests for jobs are SHA-256.
 DELETION: Final = "delete"
+# Deletions after which the oldest deleted jobs are forgotten.
+FORGET_EVERY: Final = 100
 
 log = logging.getLogger("dbp.jobs")
 
@@ -43,6 +47,7 @@ class JobRemoval:
         self._store = store
         self._table = table
         self._publisher = publisher
+        self._deletions = 0
 
     async def delete(self, job_id: str, *, request_id: str = "") -> Job:
         """Delete a job, pinned and labelled versions too; return it as it was.
@@ -97,11 +102,25 @@ class JobRemoval:
         for job_id in await self._store.ended.deleted(found):
             await self._logged(partial(self._remove, job_id))
         await self._logged(self._remove_moved)
+        while await self._forget_oldest() == FORGOTTEN_AT_ONCE:
+            pass
 
     async def _remove_files(self, job_id: str) -> None:
         # An upload that came too late for the end of the job still writes to its folder.
         await self._publisher.settled(job_id, UPLOADS_SECONDS)
         await self._logged(partial(self._remove, job_id))
+        self._deletions += 1
+        if self._deletions % FORGET_EVERY == 0:
+            await self._forget_oldest()
+
+    async def _forget_oldest(self) -> int:
+        """Forget the oldest deleted jobs; a failure is logged, a later call tries again."""
+        try:
+            found = await in_thread(self._folder.job_ids)
+            return await self._store.ended.forget_oldest(found)
+        except (DbpError, OSError) as error:  # a full disk, for instance
+            log.warning("deleted jobs stay in the database: %s", error)
+            return 0
 
     async def _logged(self, remove: Callable[[], None]) -> None:
         """Call ``remove`` in a thread; a failure is logged, the next start tries again."""

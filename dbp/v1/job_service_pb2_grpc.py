@@ -182,11 +182,12 @@ class JobServiceServicer(object):
 
     def DeleteJob(self, request, context):
         """Deletes a job that has ended, with its log, checkpoints and versions; pins and labels do
-        not protect them. Durable on return. Its id is never used again, and its request_id makes
-        no other job. Readers that have a version open read it to its end. A call that is repeated
-        with its request_id answers as the first did. Errors: NOT_FOUND, also for a job that was
-        deleted before, by another request; ALREADY_EXISTS where the request_id was used for another
-        request; FAILED_PRECONDITION for a job that has not ended: cancel it first.
+        not protect them. Durable on return. Its id is not used again and its request_id makes no
+        other job while it is one of the 10,000 newest deleted jobs. Readers that have a version
+        open read it to its end. A call that is repeated with its request_id answers as the first
+        did. Errors: NOT_FOUND, also for a job that was deleted before, by another request;
+        ALREADY_EXISTS where the request_id was used for another request; FAILED_PRECONDITION for a
+        job that has not ended: cancel it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dbp.errors import AlreadyExists, JobNotFound, Unauthenticated, WrongState
+from dbp.errors import AlreadyExists, DiskFull, JobNotFound, Unauthenticated, WrongState
 from dbp.job.state import Job, State, StreamEndReason
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.recovery import recover
@@ -255,3 +255,105 @@ async def test_a_rebuilt_database_holds_no_deleted_job(tmp_path: Path) -> None:
         assert await everything(plane) == [other.id]
         with pytest.raises(JobNotFound, match="was deleted"):
             await plane.manager.get(job.id)
+
+
+@pytest.fixture
+def soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deleted jobs stay known; their events do not."""
+    monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 1)
+    monkeypatch.setattr("dbp.jobs.ended_jobs.DELETED_KEPT", 2)
+    monkeypatch.setattr("dbp.jobs.removal.FORGET_EVERY", 1)
+
+
+def records(plane: Plane) -> set[str]:
+    """Names of the record files of jobs."""
+    return {path.name for path in plane.folder.records_folder.iterdir()}
+
+
+async def deleted_jobs(plane: Plane, count: int, prefix: str = "r") -> list[str]:
+    """Ids of jobs that were deleted, in this order, with a request id each."""
+    jobs = [await trained(plane, request_id=f"{prefix}{number}") for number in range(count)]
+    for job in jobs:
+        await plane.manager.lifecycle.delete(job.id, request_id=f"d-{job.id}")
+    return [job.id for job in jobs]
+
+
+async def known_jobs(plane: Plane) -> list[str]:
+    rows = await plane.store._query("SELECT id FROM jobs ORDER BY number")
+    return [job_id for (job_id,) in rows]
+
+
+@pytest.mark.usefixtures("soon_forgotten")
+async def test_the_oldest_deleted_jobs_leave_neither_rows_nor_records(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "state") as plane:
+        plane.store._events_kept = 1
+        live = await trained(plane)
+
+        gone = await deleted_jobs(plane, 5)
+
+        assert await known_jobs(plane) == [live.id, *gone[-2:]]
+        requests = await plane.store._query("SELECT DISTINCT job FROM requests ORDER BY job")
+        assert requests == sorted((job_id,) for job_id in gone[-2:])
+        kept = {live.id, *gone[-2:]}
+        assert records(plane) == {
+            f"{j}{end}" for j in kept for end in (".json", ".versions.json")
+        }
+        with pytest.raises(JobNotFound, match="there is no such job"):
+            await plane.manager.lifecycle.delete(gone[0], request_id=f"d-{gone[0]}")
+        with pytest.raises(AlreadyExists, match="was deleted"):
+            await plane.manager.create(spec(), workers=1, request_id="r4")
+    async with control_plane(tmp_path / "state") as plane:
+        assert await known_jobs(plane) == [live.id, *gone[-2:]]
+
+
+@pytest.mark.usefixtures("soon_forgotten")
+async def test_a_deleted_job_stays_known_while_its_events_or_files_are_there(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await deleted_jobs(plane, 4)
+    assert await known_jobs(plane) == first, "with events"
+
+    plane.store._events_kept = 1
+    plane.folder.job_folder(first[0]).mkdir()
+    others = await deleted_jobs(plane, 2, "s")
+    assert await known_jobs(plane) == [first[0], *others], "with files"
+
+    await plane.manager.lifecycle._removal.sweep()
+    assert await known_jobs(plane) == others
+
+
+@pytest.mark.usefixtures("soon_forgotten")
+async def test_a_kill_before_the_record_of_a_forgotten_job_is_removed_is_no_damage(
+    tmp_path: Path,
+) -> None:
+    async with control_plane(tmp_path / "state") as plane:
+        plane.store._events_kept = 1
+        await deleted_jobs(plane, 2)
+        (gone, *_) = await known_jobs(plane)
+        left = {
+            path: path.read_bytes() for path in plane.folder.records_folder.glob(f"{gone}.*")
+        }
+        await deleted_jobs(plane, 2, "s")
+        assert not records(plane) & {path.name for path in left}
+        for path, content in left.items():
+            path.write_bytes(content)
+
+    async with control_plane(tmp_path / "state") as plane:
+        assert gone not in await known_jobs(plane)
+        await trained(plane)  # the next change
+
+        assert not records(plane) & {path.name for path in left}
+
+
+@pytest.mark.usefixtures("soon_forgotten")
+async def test_a_full_disk_fails_no_deletion(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: Any) -> int:
+        raise DiskFull("the disk is full")
+
+    monkeypatch.setattr("dbp.jobs.ended_jobs.EndedJobs.forget_oldest", full)
+
+    await deleted_jobs(plane, 3)
+
+    assert "deleted jobs stay in the database: the disk is full" in caplog.text
