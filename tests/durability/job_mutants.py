@@ -43,9 +43,9 @@ JOBS: Final = (
     Mutant(
         "the files of a job are removed before its deletion is recorded",
         _REMOVAL,
-        "        job = await self._table.alone(lambda: self._record(job_id))\n",
-        "        await self._remove_files(job_id)\n"
-        "        job = await self._table.alone(lambda: self._record(job_id))\n",
+        "            job = await self._table.alone(lambda: self._record(job_id, request))\n",
+        "            await self._remove_files(job_id)\n"
+        "            job = await self._table.alone(lambda: self._record(job_id, request))\n",
         (f"{KILL}_at_every_operation[delete jobs]",),
     ),
     Mutant(

@@ -126,9 +126,16 @@ STORAGE: Final = (
     Mutant(
         "a request id is not stored",
         "dbp/jobs/store.py",
-        "            if request is not None:\n",
-        "            if False:\n",
+        "                _set_request(connection, job.id, request)\n",
+        "                pass\n",
         ("tests/jobs/test_job_creation.py", f"{KILL}[create jobs]"),
+    ),
+    Mutant(
+        "the request id of a deletion is not stored",
+        "dbp/jobs/store.py",
+        "                _set_request(connection, after.id, request)\n",
+        "                pass\n",
+        ("tests/service/test_job_lifecycle.py",),
     ),
     # Versions
     Mutant(
