@@ -56,7 +56,7 @@ class Dense(JointLayer):
         inputs = math.prod(input_shape)
         return {
             "y": RowProduct(inputs, self.units, transposed=True),
-            "dx": RowProduct(self.units, inputs),
+            "dx": RowProduct(self.units, inputs, for_dx=True),
         }
 
     def forward_joint(

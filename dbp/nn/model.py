@@ -85,6 +85,10 @@ class Model:
         loss.check_output(shape)
         self.metric_sizes = tuple(metric.size(shape) for metric in self.metrics)
         first = next((i for i, names in enumerate(self._names) if names), len(self.layers))
+        for position, products in enumerate(self.row_products[: first + 1]):
+            if products is not None:  # no dx is needed up to the first layer with parameters
+                needed = {name: one for name, one in products.items() if not one.for_dx}
+                self.row_products[position] = needed
         self._workspaces: list[list[Workspace]] = []
         self._first = first
         self._loss_workspaces: list[Workspace] = []

@@ -1,21 +1,18 @@
-"""Decide which products of a model may be computed for several lanes at once.
+"""Decide which products of a model a rank computes for all of its lanes at once.
 
 Exact numerics need the bits of each lane computed alone. A probe before the first step compares
-every product, for all numbers of rows that a run on 1 to L ranks has, and all ranks agree on
-its answer. The answer depends on the spec, the number of samples, the processor and the BLAS.
+every product in the exact shapes of this rank's lanes with the products of each lane alone. As
+joined products have the bits of lanes alone, ranks can decide differently, and so can runs on
+other numbers of ranks: the parameters have the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, final
-
-import numpy as np
 
 from dbp.nn.model import Model
 from dbp.nn.row_product import keeps_bits
-from dbp.parallel.communicator import Communicator
-from dbp.parallel.lanes import part
 from dbp.train.plan import Plan
 
 Joined = Sequence[Collection[str]]  # for each layer, the names of its products
@@ -25,57 +22,32 @@ NOTHING: Final[Joined] = ()
 
 @final
 class RowProbe:
-    """The products that may be computed for several lanes at once, by mini-batch size."""
+    """The products that this rank computes for all of its lanes at once, by mini-batch size."""
 
     def __init__(
-        self, model: Model, plan: Plan, lanes: int, communicator: Communicator
+        self, model: Model, plan: Plan, lane_rows: Callable[[int], Sequence[tuple[int, int]]]
     ) -> None:
-        """Compute the products of every mini-batch size of the plan. Collective."""
-        names = [
-            (rows, position, name)
-            for rows in _batch_sizes(plan)
-            for position, products in enumerate(model.row_products)
-            for name in products or ()
-        ]
-        fails = np.array(
-            [
-                not keeps_bits(
-                    (model.row_products[position] or {})[name],
-                    model.dtype.name,
-                    *row_counts(rows, lanes),
-                )
-                for rows, position, name in names
-            ],
-            np.float64,
-        )
-        communicator.allreduce(fails)  # a product is joined only if it is on every rank
-        self._count = len(names)
-        self.joined: dict[int, list[set[str]]] = {}
-        for (rows, position, name), failed in zip(names, fails, strict=True):
-            layers = self.joined.setdefault(rows, [set() for _ in model.layers])
-            if not failed:
-                layers[position].add(name)
+        """Compute the products of every mini-batch size of the plan.
 
-    @property
-    def text(self) -> str:
-        """Return how many products are joined, for the name of the arithmetic."""
-        layers = [names for sizes in self.joined.values() for names in sizes]
-        return f"rows of {sum(map(len, layers))} of {self._count} products joined"
+        ``lane_rows`` returns [start, stop) of each lane of this rank in a mini-batch.
+        """
+        self._joined: dict[int, list[set[str]]] = {}
+        for rows in _batch_sizes(plan):
+            bounds = lane_rows(rows)
+            first = bounds[0][0]
+            lanes = tuple((start - first, stop - first) for start, stop in bounds)
+            self._joined[rows] = [
+                {
+                    name
+                    for name, product in (products or {}).items()
+                    if keeps_bits(product, model.dtype.name, lanes)
+                }
+                for products in model.row_products
+            ]
 
     def of(self, rows: int) -> Joined:
         """Return the products to join in a mini-batch of ``rows``; none for other sizes."""
-        return self.joined.get(rows, NOTHING)
-
-
-def row_counts(rows: int, lanes: int) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the numbers of rows of a lane, and of a rank's lanes on 1 to ``lanes`` ranks."""
-    bounds = [part(rows, lane, lanes) for lane in range(lanes)]
-    alone = {stop - start for start, stop in bounds}
-    blocks = set()
-    for ranks in range(1, lanes + 1):
-        for count in {lanes // ranks, -(-lanes // ranks)}:  # lanes of a rank
-            blocks |= {rows * count // lanes, -(-rows * count // lanes)}
-    return frozenset(alone), frozenset(blocks)
+        return self._joined.get(rows, NOTHING)
 
 
 def _batch_sizes(plan: Plan) -> list[int]:

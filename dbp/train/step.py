@@ -20,7 +20,6 @@ from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import make_exchange
 from dbp.parallel.exchange_step import ExchangeStep
 from dbp.train.build import Setup
-from dbp.train.check.arithmetic import arithmetic
 from dbp.train.faults.diagnosis import Diagnosis
 from dbp.train.faults.digest import digest
 from dbp.train.lane_batches import LaneBatches, MiniBatch
@@ -32,10 +31,7 @@ from dbp.train.step_facts import RankFacts, StepResult, result_of
 
 @final
 class Step:
-    """Runs training steps with buffers that it allocates once.
-
-    ``arithmetic`` names all that the last bits depend on; see ``RowProbe``.
-    """
+    """Runs training steps with buffers that it allocates once."""
 
     def __init__(
         self, setup: Setup, parameters: Parameters, communicator: Communicator
@@ -58,9 +54,7 @@ class Step:
             lanes=train.lanes,
             mode=train.exchange,
         )
-        probe = self._probe(setup, communicator)
-        self.arithmetic = ", ".join([arithmetic(), *([probe.text] if probe else [])])
-        self._lanes = LaneBatches(setup, self._exchange, probe)
+        self._lanes = LaneBatches(setup, self._exchange, self._probe(setup))
         self._gather = None
         if model.has_sync_points:
             self._gather = Gather(communicator, len(self._exchange.lane_rows(0)))
@@ -78,12 +72,12 @@ class Step:
         )
         self._diagnosis = Diagnosis(setup, parameters, communicator, self._exchange)
 
-    def _probe(self, setup: Setup, communicator: Communicator) -> RowProbe | None:
-        """Return which products join lanes; None where a rank has one lane. Collective."""
+    def _probe(self, setup: Setup) -> RowProbe | None:
+        """Return which products join lanes; None where a rank has one lane."""
         train = self._train
         if train.numerics == "fast" or train.accumulate > 1 or not self._model.joins_lanes:
             return None
-        return RowProbe(self._model, setup.plan, train.lanes, communicator)
+        return RowProbe(self._model, setup.plan, self._exchange.lane_rows)
 
     def run(
         self, step: int, indices: Indices, command: Command, rate_factor: float = 1.0

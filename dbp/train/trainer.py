@@ -80,7 +80,6 @@ class Trainer:
         events = sink if sink is not None and communicator.rank == 0 else FanOut()
         self._announcer = Announcer(setup, events, self._figures, self.parameters, clock)
         self._recovery = Recovery(setup, communicator, checkpoints, clock, resume, detach)
-        self._recovery.arithmetic = self._step.arithmetic
         self._announcer.published = self._recovery.published
         seed, samples = setup.resolved.spec.seed, setup.plan.samples
         self._order = functools.lru_cache(1)(lambda epoch: order(seed, epoch, samples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,12 @@ import pytest
 
 from dbp.data.array_dataset import arrays
 from dbp.nn.layer import Workspace
-from dbp.parallel.communicator import Communicator, SoloCommunicator
-from dbp.parallel.lanes import part
-from dbp.parallel.threads import run_threads
+from dbp.nn.row_product import RowProduct, keeps_bits
+from dbp.parallel.communicator import SoloCommunicator
 from dbp.train import row_probe
 from dbp.train.build import Setup
 from dbp.train.check.arithmetic import arithmetic
-from dbp.train.row_probe import RowProbe, row_counts
-from dbp.train.state.recovery import Recovery
+from dbp.train.row_probe import RowProbe
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, document, make_setup, run_ranks
 
@@ -38,38 +37,38 @@ def setup_of(**train: Any) -> Setup:
     return make_setup(spec, arrays(x, rng.integers(0, 3, SAMPLES)))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5, 12])
-@pytest.mark.parametrize("rows", [1, 11, 16, 61])
-def test_the_probe_covers_the_rows_of_every_rank(lanes: int, rows: int) -> None:
-    alone, blocks = row_counts(rows, lanes)
+def test_every_rank_probes_the_rows_of_its_own_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[Any] = []
 
-    for ranks in range(1, lanes + 1):
-        for rank in range(ranks):
-            first, last = part(lanes, rank, ranks)
-            bounds = [part(rows, lane, lanes) for lane in range(first, last)]
-            assert {stop - start for start, stop in bounds} <= alone
-            assert bounds[-1][1] - bounds[0][0] in blocks
+    def keeps(product: RowProduct, dtype: str, lanes: Any) -> bool:
+        probed.append((product.inner, product.columns, lanes))
+        return product.columns == UNITS
 
-
-def test_a_product_is_joined_only_if_it_keeps_its_bits_on_every_rank(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch.setattr(row_probe, "keeps_bits", keeps)
     setup = setup_of()
 
-    def main(communicator: Communicator) -> tuple[list[set[str]], str]:
-        probe = RowProbe(setup.model, setup.plan, 4, communicator)
-        return list(probe.of(128)), probe.text  # type: ignore[arg-type]
+    probe = RowProbe(setup.model, setup.plan, lambda rows: [(rows - 60, rows - 29), (99, rows)])
 
-    answers = iter([True] * 8 + [False] * 8)  # one rank finds that nothing keeps its bits
-    monkeypatch.setattr(row_probe, "keeps_bits", lambda *_: next(answers))
-    for joined, text in run_threads(2, main):
-        assert not any(joined)
-        assert text == "rows of 0 of 8 products joined"
+    assert probe.of(128) == [{"y"}, set(), {"dx"}]  # dense, tanh, dense
+    assert probe.of(64) == ()
+    # The first layer needs no dx; mini-batches have 128 and 122 samples.
+    lanes = {rows: ((0, 31), (99 - rows + 60, 60)) for rows in (122, 128)}
+    shapes = [(FEATURES, UNITS), (UNITS, 3), (3, UNITS)]
+    assert probed == [(*shape, lanes[rows]) for rows in (122, 128) for shape in shapes]
 
-    monkeypatch.setattr(row_probe, "keeps_bits", lambda product, *_: product.columns != UNITS)
-    for joined, text in run_threads(2, main):
-        assert joined == [{"dx"}, set(), {"y"}]  # dense, tanh, dense
-        assert text == "rows of 4 of 8 products joined"
+
+def test_ranks_that_join_different_products_have_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Joined products have the bits of lanes alone, so each rank decides for itself."""
+    expected = run_ranks(1, setup_of)[0][1]
+    keeps, calls = keeps_bits, itertools.count()
+    monkeypatch.setattr(
+        row_probe, "keeps_bits", lambda *probed: next(calls) % 2 == 0 and keeps(*probed)
+    )
+
+    for _, found in run_ranks(3, setup_of):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("mode", ["sharded", "allreduce", "overlapped"])
@@ -156,8 +155,7 @@ def test_a_rank_computes_all_lanes_in_one_product(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("written", "warns"),
     [
-        (arithmetic(), False),  # before lanes were joined
-        (f"{arithmetic()}, rows of 0 of 8 products joined", True),
+        (arithmetic(), False),
         ("another processor", True),
     ],
 )
@@ -173,23 +171,4 @@ def test_a_resume_warns_of_another_arithmetic(
     train(resume=False)
     train(resume=True)
 
-    assert (f"was written with {written}; this is {arithmetic()}, " in caplog.text) == warns
-
-
-def test_the_arithmetic_of_a_checkpoint_names_the_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    written: list[str] = []
-
-    def main(communicator: Communicator) -> None:
-        trainer = Trainer(setup_of(), communicator)
-        recovery = trainer._recovery
-        assert isinstance(recovery, Recovery)
-        written.append(recovery.arithmetic)
-
-    for answer in (True, False):
-        monkeypatch.setattr(row_probe, "keeps_bits", lambda *_, answer=answer: answer)
-        run_threads(1, main)
-
-    assert written[0].endswith(", rows of 8 of 8 products joined")
-    assert written[1].endswith(", rows of 0 of 8 products joined")
+    assert (f"was written with {written}; this is {arithmetic()}: " in caplog.text) == warns

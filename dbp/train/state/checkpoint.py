@@ -53,7 +53,7 @@ class Checkpoint:
         position: The state other than vectors, as a JSON object.
         vectors: 1-D arrays of the run's type by name; one is ``"parameters"``.
         spec_digest: Digest of the run's spec.
-        arithmetic: ``Step.arithmetic`` on the machine that wrote it.
+        arithmetic: ``arithmetic()`` on the machine that wrote it.
         facts: Spec, data and length of the run that wrote it, as a JSON object.
         shapes: Shapes of the tensors in the parameter file that was read.
     """

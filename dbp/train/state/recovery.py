@@ -243,8 +243,7 @@ class Recovery:
         check_length(found, self._setup, self._terms)
         if note := zero_rate_note(self._setup):
             logger.warning("%s", note)
-        # Older checkpoints name no joined products, which have the bits of lanes one by one.
-        if found.arithmetic not in (self.arithmetic, arithmetic()):
+        if found.arithmetic != self.arithmetic:
             logger.warning(
                 "the checkpoint of step %d was written with %s; this is %s: the last bits may "
                 "differ from those of a run that was not interrupted",
