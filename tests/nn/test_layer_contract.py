@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dbp.nn.batch_norm import BatchNorm
+from dbp.nn.layer import Workspace
+from dbp.nn.relu import ReLU
 from dbp.nn.tanh import Tanh
 from dbp.registry import component_class, kinds
 from dbp.testing import check_layer
@@ -64,3 +67,17 @@ def test_dense_without_bias_keeps_the_contract() -> None:
 def test_dense_refuses_an_empty_input(input_shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least one input"):
         component_class("layers", "dense")(units=3).output_shape(input_shape)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(63,), (64,), (3, 5, 7)])
+def test_relu_gives_the_positive_elements_of_small_and_wide_samples(
+    shape: tuple[int, ...], dtype: str
+) -> None:
+    x = np.random.default_rng(1).normal(size=(4, *shape)).astype(dtype)
+    x[0, 0], x[1, 0], x[2, 0] = np.inf, -np.inf, np.nan
+
+    y, _ = ReLU().forward({}, x, Workspace(dtype))
+
+    assert y.dtype == x.dtype
+    np.testing.assert_array_equal(y, np.where(x > 0, x, np.where(np.isnan(x), x, 0)))
