@@ -10,13 +10,17 @@ from typing import Any, TypeAlias, final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from dbp.access.places import UNIX
+from dbp.access.roles import METHODS, Role
 from dbp.errors import InvalidInput
 from dbp.quantities import count_text
+from dbp.service.receive_slots import ReceiveSlots
 from dbp.service.request_limits import (
     UNCOUNTED_BYTES,
     WITH_TENSORS,
-    Arrivals,
     LargeRequests,
+    Read,
+    arrived,
     check_counts,
     check_length,
     received,
@@ -36,7 +40,9 @@ class RequestLimits:
     """Limits of one server over all of its calls."""
 
     large: LargeRequests = field(default_factory=LargeRequests)
-    arrivals: Arrivals = field(default_factory=Arrivals)
+    slots: ReceiveSlots = field(default_factory=ReceiveSlots)
+    # For further messages of streams, which may come at any time.
+    later: ReceiveSlots = field(default_factory=ReceiveSlots)
 
 
 def decoding(handler: Handler, name: str) -> Decode:
@@ -67,7 +73,7 @@ def single(name: str, decode: Decode, limits: RequestLimits) -> Receive:
             yield decode(data)
 
     def receive_small(_: object, context: Context) -> _Received:
-        return _Received(name, decode, context, limits.arrivals)
+        return _Received(name, decode, context, limits.slots)
 
     return receive if name in WITH_TENSORS else receive_small
 
@@ -76,29 +82,48 @@ def single(name: str, decode: Decode, limits: RequestLimits) -> Receive:
 class _Received:
     """A request of control; cheaper than a generator as a context manager."""
 
-    def __init__(self, name: str, decode: Decode, context: Context, arrivals: Arrivals) -> None:
+    def __init__(
+        self, name: str, decode: Decode, context: Context, slots: ReceiveSlots
+    ) -> None:
         self._name = name
         self._decode = decode
         self._context = context
-        self._arrivals = arrivals
+        self._slots = slots
 
     async def __aenter__(self) -> Any:
-        return self._decode(await received(self._name, self._context.read, self._arrivals))
+        context = self._context
+        data = await received(self._name, context.read, self._slots, context.peer)
+        return self._decode(data)
 
     async def __aexit__(self, *_: object) -> None:
         """Do nothing: a small request holds nothing."""
 
 
-def streaming(name: str, decode: Decode, _: RequestLimits) -> Receive:
-    """Return a context manager with an iterator of the decoded requests of a stream."""
+def streaming(name: str, decode: Decode, limits: RequestLimits) -> Receive:
+    """Return a context manager with an iterator of the decoded requests of a stream.
 
-    async def decode_all(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for data in messages:
-            check_length(name, data)
+    The first must arrive as that of a unary call. Runs have proved their secret after it.
+    """
+    of_runs = METHODS.get(name) is Role.WORKER
+
+    async def decode_all(context: Context) -> AsyncIterator[Any]:
+        # Not gRPC's iterator, which would keep a message until the next one comes.
+        read: Read = context.read
+        # Streams over the Unix socket belong to the service's own user; all of his runs attach
+        # at once after a restart, and are not given up for each other.
+        local = of_runs and context.peer().startswith(UNIX)
+        data = await arrived(name, read, None if local else limits.slots, context.peer)
+        while isinstance(data, bytes):
             yield decode(data)
+            if of_runs:
+                data = await read()
+                if isinstance(data, bytes):
+                    check_length(name, data)
+            else:
+                data = await arrived(name, read, limits.later, context.peer, limited=False)
 
     @contextlib.asynccontextmanager
-    async def receive(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-        yield decode_all(messages)
+    async def receive(_: object, context: Context) -> AsyncIterator[Any]:
+        yield decode_all(context)
 
     return receive

@@ -20,11 +20,11 @@ from dbp.access.places import UNIX
 from dbp.errors import DeadlineExceeded, InvalidInput, ResourceExhausted
 from dbp.quantities import count_text
 from dbp.rpc.channel import MAX_REQUEST_BYTES
+from dbp.service.receive_slots import MAX_CONTROL_BYTES, Peer, ReceiveSlots
 
 # Returns the next message of a call; at its end something else than bytes.
 Read: TypeAlias = Callable[[], Awaitable[object]]
 
-MAX_CONTROL_BYTES: Final = 1 << 20
 # Requests with tensors; all others are of control.
 WITH_TENSORS: Final = frozenset(
     {
@@ -34,11 +34,6 @@ WITH_TENSORS: Final = frozenset(
 )
 # Seconds within which a request must have arrived whole, and for which a large one waits.
 ARRIVAL_SECONDS: Final = 30.0
-
-# A request of control that takes longer arrives slowly; so many of them may at once.
-SLOW_SECONDS: Final = 0.05
-LATE_SECONDS: Final = 0.02  # of the event loop itself
-SLOW_AT_ONCE: Final = 3
 
 # Large requests that are received or answered at once: of all callers, and on one connection.
 LARGE_AT_ONCE: Final = 4
@@ -119,84 +114,67 @@ def _too_many(method: str, field: FieldDescriptor, count: int, limit: int) -> Re
     )
 
 
-async def received(method: str, read: Read, arrivals: Arrivals | None = None) -> bytes:
+async def received(
+    method: str, read: Read, slots: ReceiveSlots | None = None, peer: Peer = str
+) -> bytes:
     """Return the only message of a unary call, from the context's ``read``.
 
-    With ``arrivals`` it is given up for others if it arrives slowly. Raises ResourceExhausted
-    for one that is too long, DeadlineExceeded for one that arrives too slowly, InvalidInput for
-    none.
+    With ``slots`` it waits for one of them. Raises as ``arrived``; InvalidInput for no message.
     """
-    begun = time.monotonic()
-    try:
-        async with asyncio.timeout(ARRIVAL_SECONDS) as scope:
-            if arrivals is None:
-                data = await read()
-            else:
-                with arrivals.watched(scope):
-                    data = await read()
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"{method}: the request had not arrived after {time.monotonic() - begun:.1f} s "
-            f"({ARRIVAL_SECONDS:g} s are allowed, less while many requests arrive slowly)"
-        ) from None
+    data = await arrived(method, read, slots, peer)
     if not isinstance(data, bytes):
         raise InvalidInput(f"{method}: the call ended without a request")
-    check_length(method, data)
     return data
 
 
-@final
-class Arrivals:
-    """Bounds the requests of control that arrive slowly; each may take 32 MiB.
+async def arrived(
+    method: str,
+    read: Read,
+    slots: ReceiveSlots | None = None,
+    peer: Peer = str,
+    *,
+    limited: bool = True,
+) -> object:
+    """Return the next message of a call, or what ``read`` returns at its end.
 
-    gRPC receives up to the limit of the server, and does not say how much there is yet. An
-    honest request arrives in milliseconds. The oldest slow one is given up for the next.
+    Args:
+        method: The method.
+        read: The context's.
+        slots: Permit the read; None: without permission.
+        peer: The context's, for ``slots``.
+        limited: It must arrive within ARRIVAL_SECONDS.
+
+    Raises ResourceExhausted for a message that is too long, DeadlineExceeded for one that
+    arrives too slowly.
     """
-
-    def __init__(self, at_once: int = SLOW_AT_ONCE) -> None:
-        """Store the number of slow ones that may arrive at once."""
-        self._at_once = at_once
-        self._slow: dict[asyncio.Timeout, None] = {}
-
-    @contextlib.contextmanager
-    def watched(self, scope: asyncio.Timeout) -> Iterator[None]:
-        """Let the scope expire once it is the oldest of too many slow ones."""
-        timer = _SlowTimer(lambda: self._add(scope))
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._slow.pop(scope, None)
-
-    def _add(self, scope: asyncio.Timeout) -> None:
-        self._slow[scope] = None
-        if len(self._slow) > self._at_once:
-            oldest = next(iter(self._slow))
-            del self._slow[oldest]
-            oldest.reschedule(0.0)
+    begun, slot = time.monotonic(), None
+    try:
+        async with asyncio.timeout(ARRIVAL_SECONDS if limited else None) as scope:
+            if slots is None:
+                data = await read()
+            else:
+                async with slots.slot(scope, peer, method) as slot:
+                    data = await read()
+    except TimeoutError:
+        waited = slots is not None and slot is None
+        raise _too_slow(method, time.monotonic() - begun, waited=waited) from None
+    if isinstance(data, bytes):
+        if slots is not None:
+            slots.note_length(len(data))
+        check_length(method, data)
+    return data
 
 
-@final
-class _SlowTimer:
-    """Calls a function after SLOW_SECONDS in which the event loop was not busy itself."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._call = call
-        self._arm()
-
-    def cancel(self) -> None:
-        """Do not call the function."""
-        self._handle.cancel()
-
-    def _arm(self) -> None:
-        self._handle = self._loop.call_later(SLOW_SECONDS, self._fire)
-
-    def _fire(self) -> None:
-        if self._loop.time() - self._handle.when() > LATE_SECONDS:
-            self._arm()  # late: the message may be here, and wait for its turn
-        else:
-            self._call()
+def _too_slow(method: str, seconds: float, *, waited: bool) -> DeadlineExceeded:
+    if waited:
+        return DeadlineExceeded(
+            f"{method}: the request waited {seconds:.1f} s for large requests of others to "
+            "arrive; try again later"
+        )
+    return DeadlineExceeded(
+        f"{method}: the request had not arrived after {seconds:.1f} s ({ARRIVAL_SECONDS:g} s "
+        "are allowed, less while many or large requests arrive); try again later"
+    )
 
 
 @dataclass

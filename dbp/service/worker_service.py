@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
-from typing import Final, TypeAlias, TypeVar, final
+from typing import TypeAlias, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
 
 from dbp.access.places import UNIX
 from dbp.access.principal import CALLER
-from dbp.errors import DeadlineExceeded, InvalidInput
+from dbp.errors import InvalidInput
 from dbp.job.snapshot import Manifest
 from dbp.jobs.connections import RunConnection
 from dbp.jobs.link_fence import LinkNumber
@@ -24,7 +23,6 @@ from dbp.rpc.job_convert import outcome_from_proto, progress_from_proto
 from dbp.rpc.scalar_convert import id_from_name
 from dbp.rpc.version_convert import manifest_from_proto, version_to_proto
 from dbp.service.message_limit import job_answer
-from dbp.service.request_limits import Arrivals
 from dbp.service.spec_reading import document_of
 from dbp.v1 import worker_service_pb2 as pb
 from dbp.v1 import worker_service_pb2_grpc
@@ -32,12 +30,6 @@ from dbp.versions.file import Chunks
 from dbp.versions.run_memory import opened
 
 T = TypeVar("T")
-
-# Until then a caller is not known, and holds a stream.
-FIRST_SECONDS: Final = 30.0
-# Limit of the streams over TCP that wait for a late first message. After a restart the links of
-# all runs attach at once. Streams over the Unix socket belong to the service's own user.
-UNKNOWN_AT_ONCE: Final = 64
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Answers = asyncio.Queue[pb.AttachResponse | Exception | None]
@@ -49,8 +41,6 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        # Callers whose first message, with job and attempt, has not come: strangers, perhaps.
-        self._unknown = Arrivals(UNKNOWN_AT_ONCE)
 
     async def RegisterRun(
         self, request: pb.RegisterRunRequest, context: Context
@@ -67,7 +57,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        hello = (await _first(request_iterator, self._unknown, context)).hello
+        hello = (await _first(request_iterator)).hello
         job_id = id_from_name(hello.job)
         link = LinkNumber(hello.attempt, hello.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -129,7 +119,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
     async def PublishParameters(
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context
     ) -> pb.PublishParametersResponse:
-        header = (await _first(request_iterator, self._unknown, context)).header
+        header = (await _first(request_iterator)).header
         job_id = id_from_name(header.job)
         link = LinkNumber(header.attempt, header.link_generation)
         await self._manager.authorize(job_id, link, _secret(context))
@@ -149,20 +139,10 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         return pb.PublishParametersResponse(version=version_to_proto(version))
 
 
-async def _first(messages: AsyncIterator[T], unknown: Arrivals, context: Context) -> T:
-    """Return the first message; DeadlineExceeded, also for the oldest of too many callers."""
-    begun, local = time.monotonic(), context.peer().startswith(UNIX)
-    try:
-        async with asyncio.timeout(FIRST_SECONDS) as scope:
-            with contextlib.nullcontext() if local else unknown.watched(scope):
-                async for message in messages:
-                    return message
-    except TimeoutError:
-        raise DeadlineExceeded(
-            "the first message, which names job and attempt, had not arrived after "
-            f"{time.monotonic() - begun:.1f} s ({FIRST_SECONDS:g} s are allowed, less while "
-            "many streams have none)"
-        ) from None
+async def _first(messages: AsyncIterator[T]) -> T:
+    """Return the first message, which names job and attempt."""
+    async for message in messages:
+        return message
     raise InvalidInput("the stream ended before its first message")
 
 

@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dbp.access.roles import METHODS, Role
 from dbp.access.tokens import TokenStore
-from dbp.service import worker_service
-from dbp.service.worker_service import UNKNOWN_AT_ONCE
+from dbp.service import request_limits
+from dbp.service.receive_slots import OBSERVED_AT_ONCE
 from dbp.v1 import access_service_pb2 as access_pb
 from dbp.v1 import job_service_pb2 as jobs_pb
 from dbp.v1 import worker_service_pb2 as worker_pb
@@ -332,7 +332,7 @@ async def test_a_method_that_is_not_implemented_is_no_error_of_the_service(
 async def test_a_stranger_holds_no_stream_of_a_run_open(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_service, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(request_limits, "ARRIVAL_SECONDS", 0.1)
 
     async def nothing() -> AsyncIterator[worker_pb.AttachRequest]:
         await asyncio.sleep(DEADLINE)
@@ -350,7 +350,7 @@ async def test_a_stranger_holds_no_stream_of_a_run_open(
 async def test_many_strangers_hold_few_streams_open_and_no_run_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_service, "FIRST_SECONDS", 10 * DEADLINE)
+    monkeypatch.setattr(request_limits, "ARRIVAL_SECONDS", 10 * DEADLINE)
     ended: list[grpc.StatusCode] = []
     released = asyncio.Event()
 
@@ -366,7 +366,9 @@ async def test_many_strangers_hold_few_streams_open_and_no_run_up(
         call = method(nothing(), metadata=(("dbp-attempt-secret", "guessed"),))
         ended.append(await call.code())
 
-    strangers = [asyncio.create_task(stranger(number)) for number in range(UNKNOWN_AT_ONCE + 8)]
+    strangers = [
+        asyncio.create_task(stranger(number)) for number in range(OBSERVED_AT_ONCE + 8)
+    ]
     await until(lambda: len(ended) == 8)
     assert set(ended) == {grpc.StatusCode.UNAVAILABLE}
     run = await place.service.start()

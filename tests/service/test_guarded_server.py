@@ -235,8 +235,11 @@ async def test_a_caller_that_is_gone_is_no_failure(
             registered.update(handlers)
 
     class Gone:
-        async def read(self) -> bytes:
-            return b"refuse"
+        def __init__(self) -> None:
+            self._messages: list[object] = [b"refuse", grpc.aio.EOF]
+
+        async def read(self) -> object:
+            return self._messages.pop(0)
 
         async def send_initial_metadata(self, metadata: object) -> None:
             pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +16,14 @@ from dbp.errors import DeadlineExceeded, InvalidInput, ResourceExhausted
 from dbp.rpc.channel import MAX_REQUEST_BYTES
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.service import request_limits
+from dbp.service.receive_slots import MAX_CONTROL_BYTES, READS_AT_ONCE
 from dbp.service.receiving import RequestLimits, single
 from dbp.service.request_limits import (
     LARGE_AT_ONCE,
     LARGE_OF_ONE,
-    MAX_CONTROL_BYTES,
     MAX_ELEMENTS,
     MAX_LIST,
-    SLOW_AT_ONCE,
     WITH_TENSORS,
-    Arrivals,
     LargeRequests,
     check_counts,
     max_bytes,
@@ -213,63 +210,18 @@ async def test_a_late_message_names_its_method(monkeypatch: pytest.MonkeyPatch) 
         await received(CREATE, anext_of(never()))
 
 
-async def test_the_oldest_of_too_many_slow_requests_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(request_limits, "LATE_SECONDS", DEADLINE)
-    monkeypatch.setattr(request_limits, "ARRIVAL_SECONDS", 10 * DEADLINE)
-    arrivals, given_up = Arrivals(), []
-
-    async def arrive(number: int) -> None:
-        try:
-            await received(CREATE, anext_of(never()), arrivals)
-        except DeadlineExceeded:
-            given_up.append(number)
-
-    tasks = []
-    for number in range(SLOW_AT_ONCE + 2):
-        tasks.append(asyncio.create_task(arrive(number)))
-        await until(lambda n=number: len(arrivals._slow) + len(given_up) > n)  # type: ignore[misc]
-    await until(lambda: len(given_up) == 2)
-
-    assert given_up == [0, 1]
-    assert await received(CREATE, reading(b"quick"), arrivals) == b"quick"
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert not arrivals._slow
-
-
-async def test_a_request_of_control_counts_as_slow_where_it_is_received(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(request_limits, "LATE_SECONDS", DEADLINE)
+async def test_a_request_of_control_needs_a_slot_where_it_is_received() -> None:
     limits = RequestLimits()
-    context: Any = SimpleNamespace(read=anext_of(never()))
+    context: Any = SimpleNamespace(read=asyncio.Event().wait, peer=lambda: "unix:")
 
     async def receive() -> None:
         async with single(CREATE, lambda data: data, limits)(never(), context):
             raise AssertionError("nothing has arrived")
 
-    task = asyncio.create_task(receive())
-    await until(lambda: limits.arrivals._slow)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_requests_are_not_slow_while_the_event_loop_is_busy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    arrivals = Arrivals()
-    tasks = [
-        asyncio.create_task(received(CREATE, anext_of(never()), arrivals)) for _ in range(50)
-    ]
-    await asyncio.sleep(0)
-
+    tasks = [asyncio.create_task(receive()) for _ in range(READS_AT_ONCE + 3)]
     for _ in range(5):
-        time.sleep(0.1)  # the loop does nothing else
         await asyncio.sleep(0)
-        assert not arrivals._slow
+    assert len(limits.slots._waiting) == 3
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
