@@ -8,9 +8,11 @@ the socket of the service that listens at a TCP port, and the file with its owne
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,16 +94,27 @@ class OwnService:
 
 
 def service_at(port: int) -> OwnService | None:
-    """Return this user's service that listens at a TCP port; None: there is none."""
+    """Return this user's service that listens at a TCP port; None: there is none.
+
+    A service that was killed leaves its note, and another program may have its port since: a
+    note counts only while something listens at its socket.
+    """
     for folder in runtime_folders():
         note = folder / f"tcp-{port}.json"
         with contextlib.suppress(FileNotFoundError, DataLoss, Unavailable, KeyError):
             check_private(folder)
             check_private(note)
             found = read_json(note)
-            if found is not None:
+            if found is not None and _listens(Path(str(found["socket"]))):
                 return OwnService(Path(str(found["socket"])), Path(str(found["token_file"])))
     return None
+
+
+def _listens(path: Path) -> bool:
+    """Return whether a process listens at a Unix socket; does not wait for it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) in {0, errno.EAGAIN, errno.EINPROGRESS}
 
 
 @final

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,8 @@ def test_the_service_at_a_port_is_noted_and_forgotten(state: Path) -> None:
     places = Places(state)
     places.note_port(5327, state / "access" / "owner.token")
 
-    found = service_at(5327)
+    with listening_at(places.socket):
+        found = service_at(5327)
     assert found is not None
     assert found.socket == places.socket
     assert found.token_file == state / "access" / "owner.token"
@@ -107,11 +110,33 @@ def test_the_service_at_a_port_is_noted_and_forgotten(state: Path) -> None:
     assert list(places.socket.parent.iterdir()) == []
 
 
+def test_the_note_of_a_killed_service_is_not_believed(state: Path) -> None:
+    places = Places(state)
+    places.note_port(5327, state / "owner.token")
+    with listening_at(places.socket):
+        assert service_at(5327) is not None
+
+    assert places.socket.exists()
+    assert service_at(5327) is None
+    places.socket.unlink()
+    assert service_at(5327) is None
+
+
+@contextmanager
+def listening_at(path: Path) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield
+
+
 def test_a_note_that_others_could_have_written_is_not_read(state: Path) -> None:
-    Places(state).note_port(5327, state / "owner.token")
+    places = Places(state)
+    places.note_port(5327, state / "owner.token")
     (next(runtime_folders()) / "tcp-5327.json").chmod(0o666)
 
-    assert service_at(5327) is None
+    with listening_at(places.socket):
+        assert service_at(5327) is None
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc/net/tcp")
