@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar, final
 
@@ -30,10 +31,10 @@ TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
 # The service sends a heartbeat into an idle stream every 5 s: three in a row are missing.
 SILENCE_SECONDS: Final = 15.0
-# Of a call where no program listens: gRPC's own retries need a connection.
-TRIES: Final = 4
+# For which a call tries again where no program listens: gRPC's own retries need a connection.
+RESTART_SECONDS: Final = 0.8
 FIRST_PAUSE_SECONDS: Final = 0.2
-LAST_PAUSE_SECONDS: Final = 0.8
+LAST_PAUSE_SECONDS: Final = 0.4
 # A call that may take longer than this logs that it waits.
 NOTICE_SECONDS: Final = 10.0
 
@@ -132,9 +133,11 @@ class Connection:
 async def _answered(method: Callable[..., Awaitable[T]], request: Message, limit: float) -> T:
     """Return the answer of a method; wait a moment for a service that is being restarted."""
     backoff = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
-    for _ in range(TRIES - 1):
+    end = time.monotonic() + RESTART_SECONDS
+    while True:
         try:
             return await method(request, timeout=limit)
         except NoListener:
+            if time.monotonic() >= end:
+                raise
             await asyncio.sleep(backoff.next())
-    return await method(request, timeout=limit)

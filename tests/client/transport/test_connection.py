@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
-from dbp.client.transport.connection import Connection
+from dbp.client.transport.connection import RESTART_SECONDS, Connection
 from dbp.errors import Unavailable
 from dbp.rpc.bearer import NoListener
 from tests.random_pauses import as_long_as_allowed
@@ -47,9 +49,27 @@ async def test_a_service_that_is_restarted_is_called_again_after_random_pauses(
 
 
 async def test_a_service_that_stays_away_is_reported(connection: Connection) -> None:
-    method = Restarting(10)
+    method = Restarting(10**9)
+    begun = time.monotonic()
 
     with pytest.raises(Unavailable, match="nothing listens"):
         await connection.call(method, Empty(), None)
 
-    assert method.calls == 4
+    assert method.calls > 4
+    assert time.monotonic() - begun >= RESTART_SECONDS
+
+
+async def test_every_call_waits_for_a_restart_of_half_a_second() -> None:
+    """However short its random pauses are."""
+    connection = Connection("127.0.0.1:1", timeout=10.0, patience=1.0)
+    back = time.monotonic() + 0.5
+
+    async def method(_: Empty, *, timeout: float) -> str:
+        if time.monotonic() < back:
+            raise NoListener("nothing listens")
+        return "answer"
+
+    calls = (connection.call(method, Empty(), None) for _ in range(100))
+
+    assert await asyncio.gather(*calls) == ["answer"] * 100
+    await connection.channel.close()
