@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from dbp.nn.layer import Array, Backward, Layer, Views, Workspace
+from dbp.nn.layer import Array, Backward, Layer, Views, Workspace, to_overwrite
 
 T = TypeVar("T")
 
@@ -55,16 +55,19 @@ def forward_of(
     layer: Layer, parameters: Views, x: Array, workspace: Workspace
 ) -> LaneGenerator[tuple[Array, Backward | LaneBackward]]:
     """Run a layer's forward pass on one lane batch, with sync points if it has any."""
-    if isinstance(layer, BatchLayer):
-        return (yield from layer.forward_lane(parameters, x, workspace))
-    return layer.forward(parameters, x, workspace)
+    y, backward = (
+        (yield from layer.forward_lane(parameters, x, workspace))
+        if isinstance(layer, BatchLayer)
+        else layer.forward(parameters, x, workspace)
+    )
+    return np.ascontiguousarray(y), backward
 
 
 def backward_of(
     backward: Backward | LaneBackward, dy: Array, gradients: Views
 ) -> LaneGenerator[Array | None]:
     """Run a layer's backward pass on one lane batch, with sync points if it has any."""
-    result = backward(dy, gradients)
+    result = backward(to_overwrite(dy), gradients)
     return (yield from result) if isinstance(result, Generator) else result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbp.nn.layer import Array, Layer, Shape
+from dbp.nn.layer import Array, Layer, Shape, to_overwrite
 from dbp.nn.loss import Loss
 
 
@@ -13,11 +13,11 @@ def checked_gradient(
 ) -> Array:
     """Return the gradient of the outputs of ``layers[position]``, of which each has ``shape``.
 
-    Raises ValueError naming the next layer, or the loss, if that has returned no gradient or
-    one of another shape.
+    The result is C-contiguous, and the layer may overwrite it. Raises ValueError naming the
+    next layer, or the loss, if that has returned no gradient or one of another shape.
     """
     if gradient is not None and gradient.shape[1:] == shape:
-        return gradient
+        return to_overwrite(gradient)
     if position + 1 < len(layers):
         source = f"layers[{position + 1}] ({type(layers[position + 1]).__name__})"
         text = "backward must return the gradient of its inputs"

@@ -191,8 +191,18 @@ class Layer(ABC):
         """Return y, shape ``(batch, *output_shape)``, and the backward closure.
 
         ``backward(dy, gradients)`` writes (does not add) the gradient of the *sum* over
-        samples into each view of ``gradients`` and returns dx. It may overwrite dy.
+        samples into each view of ``gradients`` and returns dx. It may overwrite dy. Layers
+        get C-contiguous arrays; where y or dx is not, the model copies it.
         """
+
+
+def to_overwrite(dy: Array) -> Array:
+    """Return dy as a layer gets it: C-contiguous and writable; a copy if it is not.
+
+    A sum's last bits depend on the strides, and the strides of other layers' results on the
+    number of rows; so no layer gets foreign strides, neither in y nor in dy.
+    """
+    return dy if dy.flags.c_contiguous and dy.flags.writeable else dy.copy()
 
 
 def within(views: Views, name: str) -> Views:

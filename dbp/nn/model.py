@@ -110,7 +110,8 @@ class Model:
         views = self._layer_views(parameters)
         for layer, own, workspace in zip(self.layers, views, self._planned(0), strict=True):
             workspace.training, workspace.lanes = False, ()
-            x, _ = layer.forward(own, x, workspace)
+            y, _ = layer.forward(own, x, workspace)
+            x = np.ascontiguousarray(y)
         self.prediction = x
         return x
 
@@ -145,9 +146,10 @@ class Model:
         for layer, own, workspace in self.prepared(parameters, batch):
             backward_layer: Backward | JointBackward
             if batch.lanes and isinstance(layer, JointLayer):
-                x, backward_layer = layer.forward_joint(own, x, workspace)
+                y, backward_layer = layer.forward_joint(own, x, workspace)
             else:
-                x, backward_layer = layer.forward(own, x, workspace)
+                y, backward_layer = layer.forward(own, x, workspace)
+            x = np.ascontiguousarray(y)
             backwards.append(backward_layer)
 
         def backward(

@@ -12,8 +12,9 @@ from dbp.nn import conv2d
 from dbp.nn.average_pool2d import AveragePool2D
 from dbp.nn.block_convolution import BlockConvolution
 from dbp.nn.conv2d import Conv2D, convolution_of
+from dbp.nn.elementwise import Elementwise
 from dbp.nn.global_average_pool2d import GlobalAveragePool2D
-from dbp.nn.layer import Layer, Workspace
+from dbp.nn.layer import Array, Backward, Layer, Views, Workspace
 from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
@@ -103,6 +104,26 @@ def test_the_first_of_equal_elements_gets_the_gradient(kernel: Any) -> None:
 
     assert x_torch.grad is not None
     np.testing.assert_array_equal(dx, x_torch.grad)
+
+
+class BroadcastGradient(Elementwise):
+    """A layer of a plug-in that returns a dx that cannot be written."""
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        return x, lambda dy, _: np.broadcast_to(dy[:, :1, :1, :1], dy.shape)
+
+
+def test_max_pooling_overwrites_no_gradient_that_is_read_only() -> None:
+    layers = (Conv2D(filters=1, padding=1), MaxPool2D(), BroadcastGradient())
+    model = Model(layers, (1, 4, 4), dtype="float64", loss=MeanSquaredError())
+    parameters = Parameters.zeros(model.tensor_shapes, np.float64)
+    gradients = Parameters.zeros(model.parameter_shapes, np.float64)
+
+    model.forward_backward(parameters, gradients, np.ones((2, 1, 4, 4)), np.ones((2, 1, 2, 2)))
+
+    assert gradients["0.bias"] == -4.0
 
 
 def use_only(monkeypatch: pytest.MonkeyPatch, way: type[Any], most: int) -> None:

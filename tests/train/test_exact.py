@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from dbp.data.array_dataset import arrays
 from dbp.nn import conv2d
 from dbp.nn.block_convolution import BlockConvolution
+from dbp.nn.layer import Backward, Layer, Shape, Views, Workspace
+from dbp.nn.model import Model
+from dbp.nn.row_product import RowProduct
 from dbp.nn.sample_convolution import SampleConvolution
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
@@ -144,6 +148,50 @@ def test_convolutions_have_the_same_bits_on_any_number_of_ranks(
     one_by_one.model.joins_lanes = False
     expected = run_ranks(1, lambda: one_by_one)[0][1]
     assert found == {expected.tobytes()}
+
+
+class SamplesInnermost(Layer):
+    """A layer of a plug-in, y = 2 x, whose y and dx hold the samples innermost in memory."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {}
+
+    def row_products(self, input_shape: Shape) -> dict[str, RowProduct]:
+        return {}
+
+    def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
+        pass
+
+    def forward(
+        self, parameters: Views, x: Array, workspace: Workspace
+    ) -> tuple[Array, Backward]:
+        def doubled(array: Array) -> Array:
+            return np.moveaxis(np.ascontiguousarray(np.moveaxis(2 * array, 0, -1)), -1, 0)
+
+        return doubled(x), lambda dy, _: doubled(dy)
+
+
+@pytest.mark.parametrize("size", [26, 30])
+def test_the_strides_of_what_a_plugin_returns_do_not_change_bits(size: int) -> None:
+    first: list[dict[str, Any]] = [{"kind": "conv2d", "filters": 2}, {"kind": "relu"}]
+    layers = [*first, *IMAGES[-2:]]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 2, size, size)), rng.integers(0, 3, 64)
+    spec = spec_of(layers, lanes=2, batch_size=50, dtype="float32")
+
+    def setup() -> Setup:
+        made = make_setup(spec, arrays(x, y))
+        old = made.model
+        through = [old.layers[0], SamplesInnermost(), *old.layers[2:]]
+        model = Model(
+            through, old.input_shape, dtype=old.dtype, loss=old.loss, metrics=old.metrics
+        )
+        return dataclasses.replace(made, model=model)
+
+    assert len({vector.tobytes() for n in (1, 2) for _, vector in run_ranks(n, setup)}) == 1
 
 
 WIDE = 330  # features: the parameters then are three parts that ranks can own
