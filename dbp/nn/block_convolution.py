@@ -4,7 +4,8 @@ A block holds the samples innermost: an element of an image is a run of numbers,
 The block's images are copied once for each column of the window, not for each element of it.
 Rows of that copy that lie one below the other are the right factor of a product as they are;
 the left factor is the weight. With few filters, one product computes a band of two rows: its
-left factor holds the weight twice, one row apart, and zeros elsewhere.
+left factor holds the weight twice, one row apart, and zeros elsewhere. An infinite input times
+such a zero is NaN: outputs in a row next to its windows then are NaN, too.
 """
 
 from __future__ import annotations
@@ -99,9 +100,7 @@ class BlockConvolution(Convolution):
         shape = (self._groups, self._filters, self._channels, *self._window.kernel)
         return weight.reshape(shape).transpose(0, 1, 3, 4, 2)
 
-    def forward(
-        self, matrix: Array, x: Array, copies: Array, y: Array, workspace: Workspace
-    ) -> None:
+    def copy(self, x: Array, copies: Array, workspace: Workspace) -> None:
         images = workspace.array("images", self._images_shape(len(x)))
         inside = self._inside(images)
         if inside.size < images.size:
@@ -111,6 +110,10 @@ class BlockConvolution(Convolution):
         for to, rows in self._copied:
             for j, column in enumerate(self._columns):
                 np.copyto(own[:, to, j], images[:, rows, :, column])
+
+    def forward(
+        self, matrix: Array, x: Array, copies: Array, y: Array, workspace: Workspace
+    ) -> None:
         outputs = workspace.array("outputs", self._outputs_shape(len(x)))
         left, right = self._left(matrix), self._right(copies)
         shape = (self._groups, self._bands, left.shape[1], right.shape[3])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
 
 from dbp.nn.block_convolution import BlockConvolution
-from dbp.nn.convolution import Convolution
+from dbp.nn.convolution import KEPT_BYTES, Convolution
 from dbp.nn.initializer import HeUniform, Initializer, Zeros
 from dbp.nn.joint_layer import JointBackward, JointLayer, LaneGradients
 from dbp.nn.layer import Array, Shape, Views, Workspace
@@ -30,7 +30,7 @@ class Conv2D(JointLayer):
     x: (batch, channels, height, width); weight: (filters, channels / groups, kernel height,
     kernel width); bias: (filters,), as in PyTorch. The windows of the images are columns of a
     matrix (im2col), and the convolution is a matrix product (Chellapilla, Puri and Simard,
-    2006).
+    2006). An input that is infinite or NaN may make outputs next to its windows NaN, too.
     """
 
     filters: int = option(doc="number of output channels", minimum=1)
@@ -79,13 +79,25 @@ class Conv2D(JointLayer):
     def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
         return {}
 
+    def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
+        elements = sum(
+            rows * self._convolution((rows, *input_shape), itemsize).copies_size
+            for rows in lanes
+        )
+        return elements * itemsize if elements * itemsize <= KEPT_BYTES else 0
+
     def forward_joint(
         self, parameters: Views, x: Array, workspace: Workspace
     ) -> tuple[Array, JointBackward]:
         y = workspace.array("y", (len(x), *self.output_shape(x.shape[1:])))
+        rows = workspace.lanes or (slice(None),)
+        counts = [len(x[lane]) for lane in rows]
+        keeps = workspace.training and self.kept_bytes(x.shape[1:], counts, x.itemsize) > 0
         lanes = [
-            self._forward_lane(parameters, x[lane], y[lane], workspace, number)
-            for number, lane in enumerate(workspace.lanes or (slice(None),))
+            self._forward_lane(
+                parameters, x[lane], y[lane], workspace, f"copies {number}" if keeps else None
+            )
+            for number, lane in enumerate(rows)
         ]
 
         def backward(dy: Array, gradients: LaneGradients) -> Array | None:
@@ -102,21 +114,29 @@ class Conv2D(JointLayer):
         return y, backward
 
     def _forward_lane(
-        self, parameters: Views, x: Array, y: Array, workspace: Workspace, number: int
+        self, parameters: Views, x: Array, y: Array, workspace: Workspace, name: str | None
     ) -> Callable[[Array, Array, Array | None], None]:
         """Write the outputs of a lane; return its backward pass.
 
-        That takes dy, and memory for the gradient of the weight and for dx.
+        That takes dy, and memory for the gradient of the weight and for dx. ``name`` is that
+        of the array that keeps the copies for it; None: it makes them again, block by block.
         """
-        convolution = convolution_of(
-            self._window(), self.groups, self.filters, x.shape, x.itemsize
-        )
+        convolution = self._convolution(x.shape, x.itemsize)
         matrix = convolution.matrix_of(parameters["weight"], workspace)
         bias = parameters["bias"].reshape(-1, 1, 1) if self.bias else None
-        copies = workspace.array(f"copies {number}", (len(x), convolution.copies_size))
+        size = convolution.copies_size
+        kept = None if name is None else workspace.array(name, (len(x), size))
         blocks = convolution.blocks(len(x))
+
+        def copies_of(block: slice) -> Array:
+            if kept is not None:
+                return kept[block]
+            return workspace.array("copies", (block.stop - block.start, size))
+
         for block in blocks:
-            convolution.forward(matrix, x[block], copies[block], y[block], workspace)
+            copies = copies_of(block)
+            convolution.copy(x[block], copies, workspace)
+            convolution.forward(matrix, x[block], copies, y[block], workspace)
             if bias is not None:
                 y[block] += bias
 
@@ -124,18 +144,17 @@ class Conv2D(JointLayer):
             total = workspace.array("total", convolution.matrix_shape)
             total.fill(0.0)
             for block in blocks:
-                convolution.backward(
-                    matrix,
-                    x[block],
-                    dy[block],
-                    copies[block],
-                    total,
-                    None if dx is None else dx[block],
-                    workspace,
-                )
+                copies, to = copies_of(block), None if dx is None else dx[block]
+                if kept is None:
+                    convolution.copy(x[block], copies, workspace)
+                convolution.backward(matrix, x[block], dy[block], copies, total, to, workspace)
             convolution.collect(total, own)
 
         return backward
+
+    def _convolution(self, shape: Shape, itemsize: int) -> Convolution:
+        """Return the way to compute images of this shape, with the number of samples first."""
+        return convolution_of(self._window(), self.groups, self.filters, shape, itemsize)
 
     def _window(self) -> Window:
         return Window(

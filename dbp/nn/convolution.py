@@ -9,6 +9,7 @@ from typing import Final
 from dbp.nn.layer import Array, Shape, Workspace
 
 BLOCK_BYTES: Final = 2**20  # of a block of samples, which then mostly stays in the cache
+KEPT_BYTES: Final = 8 * 2**20  # of a layer's copies that wait for the backward pass
 
 
 class Convolution(ABC):
@@ -16,7 +17,7 @@ class Convolution(ABC):
 
     Attributes:
         matrix_shape: Shape of the form in which the products use the weight.
-        copies_size: Number of elements that the backward pass needs of each sample.
+        copies_size: Number of elements of the copies of each sample.
         most: Largest number of samples of a block.
     """
 
@@ -39,10 +40,14 @@ class Convolution(ABC):
         """Write the gradient of the weight, from ``total``."""
 
     @abstractmethod
+    def copy(self, x: Array, copies: Array, workspace: Workspace) -> None:
+        """Write the copies of a block, which ``forward`` and ``backward`` need."""
+
+    @abstractmethod
     def forward(
         self, matrix: Array, x: Array, copies: Array, y: Array, workspace: Workspace
     ) -> None:
-        """Write the outputs of a block, without bias, and the copies for ``backward``."""
+        """Write the outputs of a block, without bias."""
 
     @abstractmethod
     def backward(

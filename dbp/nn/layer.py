@@ -168,6 +168,13 @@ class Layer(ABC):
         """
         return None
 
+    def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
+        """Return the bytes that the backward pass needs of lanes of so many rows.
+
+        They are those besides x and y; the estimate of a run's memory counts them.
+        """
+        return 0
+
     @property
     def has_sync_points(self) -> bool:
         """Whether lanes must run in lockstep, to exchange statistics (see BatchLayer)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -86,6 +87,13 @@ class Residual(BatchLayer):
             for layer, shape in zip(self.layers, shapes, strict=False)
         ]
         return min((number for number in numbers if number), default=0)
+
+    def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
+        shapes = self._shapes(input_shape)
+        return sum(
+            layer.kept_bytes(shape, lanes, itemsize)
+            for layer, shape in zip(self.layers, shapes, strict=False)
+        )
 
     def initialize(self, parameters: Views, rng: np.random.Generator) -> None:
         for position, layer in enumerate(self.layers):

@@ -41,18 +41,20 @@ class SampleConvolution(Convolution):
     def collect(self, matrix: Array, weight: Array) -> None:
         np.copyto(weight.reshape(matrix.shape), matrix)
 
+    def copy(self, x: Array, copies: Array, workspace: Workspace) -> None:
+        if self._is_pointwise:
+            return
+        window = self._window
+        padded = workspace.array("padded", window.padded_shape(x))
+        window.pad(x, padded, 0.0)
+        views = copies.reshape(*x.shape[:2], *window.kernel, *self._places)
+        for i, j, rows, cols in window.taps(self._places):
+            np.copyto(views[:, :, i, j], padded[:, :, rows, cols])
+
     def forward(
         self, matrix: Array, x: Array, copies: Array, y: Array, workspace: Workspace
     ) -> None:
-        columns = self._columns(x, copies)
-        if not self._is_pointwise:
-            window = self._window
-            padded = workspace.array("padded", window.padded_shape(x))
-            window.pad(x, padded, 0.0)
-            views = columns.reshape(*x.shape[:2], *window.kernel, *self._places)
-            for i, j, rows, cols in window.taps(self._places):
-                np.copyto(views[:, :, i, j], padded[:, :, rows, cols])
-        np.matmul(matrix, columns, out=self._outputs(y))
+        np.matmul(matrix, self._columns(x, copies), out=self._outputs(y))
 
     def backward(
         self,

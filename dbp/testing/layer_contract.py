@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import Final, final
 
 import numpy as np
-import numpy.typing as npt
 
 from dbp.nn.batch_layer import (
     BatchLayer,
@@ -33,14 +32,17 @@ from dbp.testing.judgement import (
     require_shape,
     training_workspace,
 )
+from dbp.testing.recording_workspace import RecordingWorkspace
+
+MANY: Final = 18  # rows of the larger batch, in lanes of 7 and 11
 
 
 def check_layer(layer: Layer, input_shape: Shape) -> None:
     """Check a layer on samples of ``input_shape``, as the model runs it in training.
 
-    It checks shapes, dtype, both gradients by central differences in float64, a batch against
-    its single rows, an empty batch, a smaller batch after a larger one, the bounds of the
-    outputs, and that a second run gives the same bits. If the layer declares
+    It checks shapes, dtype, both gradients by central differences in float64, batches of 5 and
+    of 18 against their single rows, an empty batch, a smaller batch after a larger one, the
+    bounds of the outputs, and that a second run gives the same bits. If the layer declares
     ``row_products``, several lanes computed at once must have the bits of each lane alone. A
     BatchLayer is computed as several lane batches, one of them empty, instead of rows. Raises
     AssertionError.
@@ -81,8 +83,8 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
         _check_lanes(layer, parameters, x, dy, whole)
     else:
         _check_rows(layer, parameters, x, dy, workspace, whole)
-    for dtype in (np.float64, np.float32):
-        _check_joined(layer, parameters, x.astype(dtype), dy.astype(dtype))
+    _check_joined(layer, parameters, x, dy)
+    _check_many_rows(layer, parameters, input_shape, rng)
     again = _run_layer(layer, parameters, x, dy, workspace)
     require_same(again[0], y, "y, computed again")
     require_same(again[1], dx, "dx, computed again")
@@ -97,6 +99,22 @@ def check_layer(layer: Layer, input_shape: Shape) -> None:
     )
     single = Parameters(shapes | state, parameters.vector.astype(np.float32))
     _run_layer(layer, single, x.astype("f4"), dy.astype("f4"), training_workspace(np.float32))
+
+
+def _check_many_rows(
+    layer: Layer, parameters: Parameters, input_shape: Shape, rng: np.random.Generator
+) -> None:
+    """Check a larger batch against its rows, and larger lanes: there layers may differ."""
+    if isinstance(layer, BatchLayer):
+        return
+    x = rng.standard_normal((MANY, *input_shape))
+    if layer.ids():
+        x = rng.integers(0, layer.ids(), x.shape).astype(np.float64)
+    dy = rng.standard_normal((MANY, *layer.output_shape(input_shape)))
+    workspace = training_workspace(np.float64)
+    whole = _run_layer(layer, parameters, x, dy, workspace)
+    _check_rows(layer, parameters, x, dy, workspace, whole)
+    _check_joined(layer, parameters, x, dy)
 
 
 def _check_output_range(layer: Layer, parameters: Parameters, x: Array) -> None:
@@ -124,7 +142,7 @@ def _check_rows(
     """Check single rows (smaller batches after a larger one), then an empty batch."""
     y, dx, gradients = whole
     sums = np.zeros(len(gradients))
-    for row in range(BATCH):
+    for row in range(len(x)):
         part = slice(row, row + 1)
         workspace.random = RowRandom(first_row=row)
         one = _run_layer(layer, parameters, x[part], dy[part], workspace)
@@ -167,7 +185,12 @@ def _check_lanes(
 
 
 def _check_joined(layer: Layer, parameters: Parameters, x: Array, dy: Array) -> None:
-    """Check lanes of two, zero and three rows, computed at once, against each lane alone."""
+    """Check lanes computed at once in both dtypes, one empty, against each lane alone."""
+    for dtype in (np.float64, np.float32):
+        _check_joined_in(layer, parameters, x.astype(dtype), dy.astype(dtype))
+
+
+def _check_joined_in(layer: Layer, parameters: Parameters, x: Array, dy: Array) -> None:
     products = layer.row_products(x.shape[1:])
     if products is None:
         return
@@ -177,8 +200,9 @@ def _check_joined(layer: Layer, parameters: Parameters, x: Array, dy: Array) -> 
         "row_products needs a JointLayer where the layer has parameters",
     )
     own = Parameters(parameters.shapes, parameters.vector.astype(x.dtype))
-    lanes = [slice(0, 2), slice(2, 2), slice(2, BATCH)]
-    workspace = _RecordingWorkspace(x.dtype)
+    first = 2 * len(x) // 5
+    lanes = [slice(0, first), slice(first, first), slice(first, len(x))]
+    workspace = RecordingWorkspace(x.dtype)
     workspace.training, workspace.lanes = True, lanes
     written = _WrittenGradients([_unwritten(layer, x) for _ in lanes], lanes)
     if isinstance(layer, JointLayer):
@@ -208,21 +232,6 @@ def _equal_products(product: RowProduct) -> list[RowProduct]:
     if 1 not in (product.inner, product.columns):
         return [product]
     return [dataclasses.replace(product, transposed=order) for order in (False, True)]
-
-
-@final
-class _RecordingWorkspace(Workspace):
-    """A workspace that notes the products that are computed with it."""
-
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        super().__init__(dtype)
-        self.products: dict[str, RowProduct] = {}
-
-    def multiply_rows(self, name: str, rows: Array, matrix: Array, out: Array) -> None:
-        self.products[name] = RowProduct(
-            matrix.shape[0], matrix.shape[1], transposed=not matrix.flags.c_contiguous
-        )
-        super().multiply_rows(name, rows, matrix, out)
 
 
 @final

@@ -156,6 +156,73 @@ def test_both_ways_to_convolve_compute_what_torch_computes_in_blocks_of_any_size
     test_a_layer_of_images_computes_what_torch_computes(layer, module)
 
 
+@pytest.mark.parametrize("lanes", [(), (slice(0, 1), slice(1, 1), slice(1, 5))])
+@pytest.mark.parametrize("way", [BlockConvolution, SampleConvolution])
+@pytest.mark.parametrize(
+    "layer", [layer for layer, _ in CASES if isinstance(layer, Conv2D)], ids=repr
+)
+def test_copies_that_are_made_again_give_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, layer: Conv2D, way: type[Any], lanes: tuple[slice, ...]
+) -> None:
+    use_only(monkeypatch, way, 2)
+    rng = np.random.default_rng(1)
+    shapes = layer.parameter_shapes((4, 9, 8))
+    parameters = Parameters.zeros(shapes, np.float32)
+    parameters.vector[:] = rng.standard_normal(len(parameters))
+    x = rng.standard_normal((5, 4, 9, 8)).astype("f4")
+    dy = rng.standard_normal((5, *layer.output_shape((4, 9, 8)))).astype("f4")
+
+    def results() -> list[bytes]:
+        workspace = Workspace(np.float32)
+        workspace.training = True
+        found = []
+        for lane in lanes or (slice(None),):
+            gradients = Parameters.zeros(shapes, np.float32)
+            y, backward = layer.forward(parameters.views, x[lane], workspace)
+            dx = backward(dy[lane].copy(), gradients.views)
+            assert dx is not None
+            found += [y.tobytes(), dx.tobytes(), gradients.vector.tobytes()]
+        return found
+
+    kept = results()
+    monkeypatch.setattr(conv2d, "KEPT_BYTES", 0)
+
+    assert results() == kept
+
+
+def memory_of(workspace: Workspace) -> int:
+    """The bytes that a workspace holds."""
+    return sum(array.nbytes for array in workspace._flat.values())
+
+
+def test_a_convolution_of_many_large_images_keeps_no_copies_of_them() -> None:
+    layer = Conv2D(filters=1, padding=1)
+    x = np.zeros((16, 4, 64, 64), np.float32)  # its windows have 9.4 MB
+    views = {n: np.zeros(s, "f4") for n, s in layer.parameter_shapes(x.shape[1:]).items()}
+    workspace = Workspace(np.float32)
+    workspace.training, workspace.lanes = True, (slice(0, 8), slice(8, 16))
+
+    layer.forward_joint(views, x, workspace)
+
+    assert layer.kept_bytes(x.shape[1:], (8, 8), 4) == 0
+    assert memory_of(workspace) < 3 * 2**20
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_convolution_keeps_copies_in_training_only(*, training: bool) -> None:
+    layer = Conv2D(filters=1, padding=1)
+    x = np.zeros((128, 4, 16, 16), np.float32)
+    views = {n: np.zeros(s, "f4") for n, s in layer.parameter_shapes(x.shape[1:]).items()}
+    workspace = Workspace(np.float32)
+    workspace.training = training
+
+    layer.forward(views, x, workspace)
+
+    kept = layer.kept_bytes(x.shape[1:], (128,), 4)
+    assert kept > 1.5 * 2**20
+    assert (memory_of(workspace) >= kept + 4 * 128 * 256) == training
+
+
 def test_small_images_are_convolved_in_blocks_and_single_samples_are_not() -> None:
     window = Conv2D(filters=6, kernel=5)._window()
 
@@ -219,3 +286,17 @@ def test_options_of_a_window_are_checked(options: dict[str, Any], words: str) ->
 def test_padding_beyond_half_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="padding: must be at most half the kernel"):
         MaxPool2D(padding=(2, 0))
+
+
+def test_check_layer_runs_convolutions_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    backward = BlockConvolution.backward
+
+    def counted(convolution: BlockConvolution, *arguments: Any) -> None:
+        sizes.append(len(arguments[1]))
+        backward(convolution, *arguments)
+
+    monkeypatch.setattr(BlockConvolution, "backward", counted)
+    check_layer(Conv2D(filters=2), (1, 5, 5))
+
+    assert {7, 11, 18} <= set(sizes)

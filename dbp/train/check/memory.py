@@ -79,16 +79,26 @@ def check_memory(inspected: Inspected, workers: int, limit: int | None) -> None:
 
 
 def _activations(inspected: Inspected, workers: int, item: int) -> int:
-    """Return the bytes of the inputs and of all layers' outputs that are computed at once.
+    """Return the bytes of what is computed at once and kept for the backward pass.
 
-    They are those of all lanes of a rank where the layers join lanes, otherwise of one lane.
+    They are the inputs, all layers' outputs, and the copies of layers, of all lanes of a rank
+    where the layers join lanes, otherwise of one lane.
     """
-    train = inspected.resolved.spec.train
+    train, layers = inspected.resolved.spec.train, inspected.resolved.layers
     shapes = (inspected.shapes.input_shape, *inspected.shapes.output_shapes)
-    joined = train.accumulate == 1 and joins_lanes(inspected.resolved.layers, shapes)
-    parts = train.lanes if train.numerics == "exact" and not joined else workers
-    rows = min(train.batch_size, inspected.facts.training_samples) // train.accumulate // parts
-    return max(1, rows) * sum(map(math.prod, shapes)) * item
+    joined = train.accumulate == 1 and joins_lanes(layers, shapes)
+    lanes = train.lanes if train.numerics == "exact" else workers
+    samples = min(train.batch_size, inspected.facts.training_samples) // train.accumulate
+    rows = max(1, samples // (workers if joined else lanes))
+    together = max(1, lanes // workers) if joined else 1
+
+    def kept(lane: int) -> int:
+        pairs = zip(layers, shapes, strict=False)
+        return sum(layer.kept_bytes(shape, [lane] * together, item) for layer, shape in pairs)
+
+    # Lanes differ by a row, and larger ones may keep nothing.
+    least = min(kept(samples // lanes), kept(-(-samples // lanes)))
+    return rows * sum(map(math.prod, shapes)) * item + least
 
 
 def _data(inspected: Inspected) -> int:

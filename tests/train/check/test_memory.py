@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dbp.errors import WrongState
 from dbp.job.spec.resolve import resolve
+from dbp.nn.conv2d import Conv2D
 from dbp.train.check.inspection import Inspected, inspect
 from dbp.train.check.memory import MemoryEstimate, check_memory, estimate_memory
 
@@ -69,6 +71,29 @@ def test_activations_are_those_of_the_lanes_that_a_rank_computes_at_once() -> No
     assert estimate(1, lanes=8, accumulate=2).parts["activations"] == 4 * row
     one_by_one = estimate_memory(inspect(resolve(spec)), 1)
     assert one_by_one.parts["activations"] == 8 * (row + 5000 * 4)
+
+
+def test_the_copies_of_convolutions_count_until_they_are_too_large_to_be_kept(
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "images.npz", x=np.zeros((1000, 1, 8, 8), "f4"), y=np.arange(1000) % 10)
+    data = {"kind": "npz", "path": str(tmp_path / "images.npz"), "inputs": "x", "targets": "y"}
+
+    def activations(batch_size: int, workers: int = 1) -> int:
+        spec = document(lanes=4, batch_size=batch_size)
+        spec["data"]["train"] = data
+        layers = [{"kind": "conv2d", "filters": 2}, {"kind": "flatten"}]
+        spec["model"]["layers"] = [*layers, {"kind": "dense", "units": 10}]
+        found = estimate_memory(inspect(resolve(spec)), workers)
+        return found.parts["activations"]
+
+    row = 4 * (64 + 72 + 72 + 10)
+    copies = 4 * (8 * 3 * 6)  # rows, columns of the window, width
+    assert activations(64) == 64 * (row + copies)
+    assert activations(64, workers=2) == 64 * (row + copies)
+    assert activations(1000) == 1000 * (row + copies)
+    large = Conv2D(filters=2).kept_bytes((1, 8, 8), (4000, 20_000), 4)
+    assert large == 0
 
 
 def test_shards_of_the_optimizer_state_are_counted_once() -> None:
