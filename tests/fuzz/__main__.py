@@ -70,13 +70,16 @@ class Round:
 
     def run(self, seconds: float) -> tuple[int, int, int]:
         """Return the numbers of inputs and findings, and the signal that ended the process."""
+        with tempfile.TemporaryDirectory(prefix="dbp-fuzz-") as folder:
+            return self._run(seconds, Path(folder))
+
+    def _run(self, seconds: float, folder: Path) -> tuple[int, int, int]:
         reading, writing = os.pipe()
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
             os.close(reading)
-            with tempfile.TemporaryDirectory(prefix="dbp-fuzz-") as folder:
-                self._use(seconds, writing, Path(folder))
+            self._use(seconds, writing, folder)
             os._exit(0)
         os.close(writing)
         marks = b""
