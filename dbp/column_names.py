@@ -78,14 +78,20 @@ def normalized_name(name: str) -> str:
 
 
 def _is_stream_safe(text: str) -> bool:
-    """Return whether a text is in the form of UAX #15, section 13, as all real ones are."""
-    if len(text) <= _MOST_COMBINING:
-        return True
+    """Return whether a text is in the form of UAX #15, section 13, as all real ones are.
+
+    Characters count as what form NFC sorts: what they decompose into, in form NFD. U+0F73 is
+    no combining character itself, but is made of two.
+    """
     run = 0
     for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
-        if run > _MOST_COMBINING:
-            return False
+        if character.isascii():
+            run = 0
+            continue
+        for part in unicodedata.normalize("NFD", character):
+            run = run + 1 if unicodedata.combining(part) else 0
+            if run > _MOST_COMBINING:
+                return False
     return True
 
 

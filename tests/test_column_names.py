@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,28 @@ def test_a_name_of_marks_alone_stays_as_it_is_and_takes_little_time() -> None:
         assert normalized_name(f" {name} ") == name
 
     assert normalized_name("e\u0301" * 1_000) == "\u00e9" * 1_000
+
+
+def test_a_run_of_any_character_is_normalized_unless_it_has_too_many_marks() -> None:
+    safe, unsafe = [], []
+    for character in map(chr, range(sys.maxunicode + 1)):
+        parts = unicodedata.normalize("NFD", character)
+        marks = sum(1 for part in parts if unicodedata.combining(part))
+        if not marks:
+            continue
+        longest = 30 // marks if marks == len(parts) else 100
+        name = f"x{character * longest}xe\u0301"
+        assert normalized_name(name) == unicodedata.normalize("NFC", name), ascii(character)
+        safe.append((marks, character))
+        if marks == len(parts):
+            name = f"x{character * (longest + 1)}xe\u0301"
+            assert normalized_name(name) == name, ascii(character)
+            unsafe.append((marks, character))
+
+    assert {"\u0f73", "\u0f75", "\u0f81"} <= {character for _, character in unsafe}
+    for _, character in sorted(safe)[-5:] + sorted(unsafe)[-5:]:
+        with cheap(0.3):
+            normalized_name(character * 20_000)
 
 
 def test_joiners_that_change_how_letters_are_drawn_are_kept() -> None:

@@ -31,6 +31,7 @@ TEXTS = {
     "patterns": "/*" * (LONG // 2),
     "parents": "/.." * (LONG // 3),
     "marks": "e" + "\u0316\u0301" * (LONG // 5),
+    "double marks": "\u0f73\u0f75\u0f81" * (LONG // 9),
 }
 BODY = "1,2,0\n" * 50
 
@@ -107,6 +108,8 @@ def _csv_cases() -> Iterator[tuple[str, str, Document, str]]:
     yield "names, bad cell", f"{names},y\n{BODY}1,x,0\n", {}, train
     yield "names twice", f"{'a' * CELL},{'a' * CELL},y\n{BODY}", {}, train
     yield "names of marks", f"{marks},{marks},y\n{BODY}1,x,0\n", {}, train
+    double = "\u0f73\u0f75\u0f81" * (CELL // 3)
+    yield "names of double marks", f"{double},b,y\n{BODY}1,x,0\n", {}, train
     yield "names hostile", "\u202e\x9b2J" * 9000 + f",b,y\n{BODY}1,x,0\n", {}, train
     classes = "".join(f"1,{chr(97 + number) * CELL}\n" for number in range(20))
     yield "classes", f"a,y\n{classes}", {}, model
@@ -115,6 +118,8 @@ def _csv_cases() -> Iterator[tuple[str, str, Document, str]]:
     yield "many classes", f"a,y\n{classes}", {}, model
     classes = "".join(f"1,{marks[: CELL // 4]}{number}\n" for number in range(60))
     yield "classes of marks", f"a,y\n{classes}", {}, model
+    classes = "".join(f"1,{double[: CELL // 2]}{number}\n" for number in range(60))
+    yield "classes of double marks", f"a,y\n{classes}", {}, model
     yield "digits", "a,y\n" + f"{'1' * CELL},0\n" * 30, {}, train
     yield "grouped digits", "a,y\n" + f"{'1_' * (CELL // 2)},0\n" * 30, {}, train
     yield "digits as class", "a,y\n" + f"1,{'1' * CELL}\n" * 30, {}, train
