@@ -70,27 +70,49 @@ def matching_files(path: str) -> list[str]:
 
 
 def starred_texts(pattern: str, path: str) -> tuple[str, ...] | None:
-    """Return the text that each ``*`` matches in a path; None for other wildcards."""
+    """Return the text that each ``*`` matches in a path; None for other wildcards.
+
+    An earlier ``*`` matches as much as it can.
+    """
     if not _WILDCARDS & set(pattern):
         return None
     base, parts = _split(pattern)
     if any(_WILDCARDS & set(part) - {"*"} for part in parts):
         return None
-    form = "/".join(map(_grouped, parts))
-    match = re.fullmatch(form, str(Path(path).relative_to(base)))
-    return None if match is None else match.groups()
+    names = Path(path).relative_to(base).parts
+    if len(names) != len(parts):
+        return None
+    texts: list[str] = []
+    for part, name in zip(parts, names, strict=True):
+        found = _starred(part, name)
+        if found is None:
+            return None
+        texts += found
+    return tuple(texts)
 
 
-def _grouped(part: str) -> str:
-    """Return a regular expression of a part of a pattern, with a group for each ``*``.
+def _starred(part: str, name: str) -> list[str] | None:
+    """Return the text that each ``*`` of one part matches; None if the name does not match.
 
-    Each but the last matches as little as it can, and is not tried again: trying all ways to
-    share a name between ten wildcards takes years.
+    The first matches as much as it can, then the second. That is to say that each text
+    between two stars stands as far to the right as it can, so that one search from the right
+    finds it: trying all ways to share a name between ten stars takes years.
     """
-    first, *others = map(re.escape, part.split("*"))
-    *inner, last = others or [""]
-    shortest = "".join(f"(?>([^/]*?){text})" for text in inner)
-    return first + (f"{shortest}([^/]*){last}" if others else "")
+    first, *others = part.split("*")
+    if not others:
+        return [] if name == part else None
+    *inner, last = others
+    end = len(name) - len(last)
+    if not name.startswith(first) or not name.endswith(last) or end < len(first):
+        return None
+    texts = []
+    for text in reversed(inner):
+        place = name.rfind(text, len(first), end)
+        if place < 0:
+            return None
+        texts.append(name[place + len(text) : end])
+        end = place
+    return [name[len(first) : end], *reversed(texts)]
 
 
 def _split(pattern: str) -> tuple[Path, list[str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dbp import file_pattern
 from dbp.data_access import DataAccess, using
@@ -144,7 +147,11 @@ def test_the_folder_before_the_first_wildcard_is_fixed(folder: Path) -> None:
         ("*", "x", ("x",)),
         ("/d/*/b-*.npy", "/d/day-1/b-10.npy", ("day-1", "10")),
         ("/d/*-*-z*.npy", "/d/a-b-z-c.npy", ("a", "b", "-c")),
-        ("a*b*/c", "a1b2b3/c", ("1", "2b3")),
+        ("/d/*_*.in.npy", "/d/s_1_a.in.npy", ("s_1", "a")),
+        ("/d/*-*.to.npy", "/d/s_1-a.to.npy", ("s_1", "a")),
+        ("a*b*/c", "a1b2b3/c", ("1b2", "3")),
+        ("a*a", "a", None),
+        ("*/b", "a/b/b", None),
         ("b-??", "b-10", None),
         ("x", "x", None),
     ],
@@ -161,3 +168,13 @@ def test_many_stars_are_matched_in_little_time() -> None:
         texts = starred_texts(pattern, f"x{'a' * 12}byx{'a' * 180}.npy")
 
     assert texts == ("",) * 14 + (f"x{'a' * 180}",)
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", min_size=1, max_size=12))
+@settings(max_examples=500, deadline=None)
+def test_an_earlier_star_matches_as_much_as_it_can(pattern: str, name: str) -> None:
+    expected = re.fullmatch(pattern.replace("*", "(.*)"), name) if "*" in pattern else None
+
+    texts = starred_texts(f"/d/{pattern}", f"/d/{name}")
+
+    assert texts == (None if expected is None else expected.groups())
