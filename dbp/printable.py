@@ -78,6 +78,15 @@ def json_escaped(text: str) -> str:
     return text if text.isprintable() else _UNSAFE.sub(_json_escape, text)
 
 
+def cut(text: str, most: int) -> str:
+    """Return the first characters of a text, at most so many, and a mark if there are more.
+
+    >>> cut("setosa", 6), cut("versicolor", 6)
+    ('setosa', 'versic...')
+    """
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def is_printable(text: str) -> bool:
     """Return whether the text is one line that is safe to print."""
     return _UNSAFE.search(text) is None

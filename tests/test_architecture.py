@@ -52,7 +52,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "optim": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
     "data": (
         {"errors", "quantities", "registry", "random", "data_access", "data_roots",
-         "file_pattern", "column_names"},
+         "file_pattern", "column_names", "printable"},
         {"numpy"},
     ),
     "data.hdf5_file": ({"data_access", "errors"}, {"numpy", "h5py"}),

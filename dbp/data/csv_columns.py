@@ -13,6 +13,7 @@ from dbp.data.csv_header import Verdict, is_nameless, judge
 from dbp.data.quoting import SHOWN, hint, quoted
 from dbp.data_access import hides_contents
 from dbp.errors import InvalidData, nearest
+from dbp.printable import cut
 
 Column = str | int
 
@@ -95,7 +96,7 @@ class Columns:
         ``target``.
         """
         if self.names and not hides_contents():
-            return f"column {self.names[position][:SHOWN]!r}"
+            return f"column {cut(self.names[position], SHOWN)!r}"
         return f"column {position} (counted from 0)"
 
 
@@ -288,7 +289,7 @@ def _listed(cells: Sequence[str]) -> str:
 
 
 def _quoted(cells: Sequence[str]) -> Iterator[str]:
-    return (repr(cell[:SHOWN]) for cell in cells[:LISTED])
+    return (repr(cut(cell, SHOWN)) for cell in cells[:LISTED])
 
 
 def _count(columns: int) -> str:

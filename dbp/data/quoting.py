@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dbp.data_access import hides_contents
+from dbp.printable import cut
 from dbp.quantities import count_text
 
 # Characters of a cell in messages: a line without the delimiter is one long cell.
@@ -19,7 +20,7 @@ SHOWN: Final = 40
 def quoted(content: str, most: int = SHOWN) -> str:
     """Return a text of a file in quotes, or only its kind."""
     if not hides_contents():
-        return repr(content[:most])
+        return repr(cut(content, most))
     if not content.strip():
         return "an empty text"
     try:

@@ -15,6 +15,7 @@ from dbp.job.spec.output_range import range_violation
 from dbp.job.spec.resolve import ResolvedSpec
 from dbp.job.spec.rules import target_words
 from dbp.plugin_faults import fault_text, is_plugin
+from dbp.printable import cut
 from dbp.quantities import count_text
 
 MAX_PARAMETERS: Final = 2**31
@@ -190,7 +191,7 @@ def named(names: Sequence[str]) -> str:
         return ""
     if len(names) > MOST_NAMES:
         names = (*names[: MOST_NAMES - 3], "...", *names[-2:])
-    return f": {', '.join(name[:NAME_LENGTH] for name in names)}" if names else ""
+    return f": {', '.join(cut(name, NAME_LENGTH) for name in names)}" if names else ""
 
 
 def _violation(path: str, message: str) -> InvalidSpec:
