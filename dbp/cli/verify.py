@@ -47,8 +47,8 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
       dbp verify runs/digits --epoch 3
       dbp verify digits-7k2m9q
 
-    Exit code 1 if a comparison fails: other data, another processor type or build of numpy, a
-    damaged file, or a fault.
+    Exit code 1 if a comparison fails: other data, another processor type or build of numpy,
+    another version of dbp, a damaged file, or a fault.
     """
     source = source_of(run)
     if source.path is None:
@@ -75,6 +75,8 @@ def verify(run: str, epoch: int | None, service: str, output: str) -> None:
         echo(f"recorded  {proof.recorded}  ({count_text(proof.workers, 'worker')})")
         echo(f"computed  {proof.computed}  (1 process)")
         echo("the same bits" if proof.same else "DIFFERENT bits")
+        if proof.likely_cause:
+            echo(f"likely cause: {proof.likely_cause}")
     sys.exit(0 if proof.same else 1)
 
 

@@ -79,6 +79,10 @@ class Conv2D(JointLayer):
     def row_products(self, input_shape: Shape) -> Mapping[str, RowProduct]:
         return {}
 
+    @property
+    def arithmetic(self) -> tuple[str, ...]:
+        return ("convolutions in blocks",)
+
     def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
         elements = sum(
             rows * self._convolution((rows, *input_shape), itemsize).copies_size

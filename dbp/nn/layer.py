@@ -168,6 +168,14 @@ class Layer(ABC):
         """
         return None
 
+    @property
+    def arithmetic(self) -> tuple[str, ...]:
+        """Names of ways to compute that give other last bits than earlier versions.
+
+        Checkpoints record them, so that a resume of an earlier one says so.
+        """
+        return ()
+
     def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
         """Return the bytes that the backward pass needs of lanes of so many rows.
 

@@ -88,6 +88,10 @@ class Residual(BatchLayer):
         ]
         return min((number for number in numbers if number), default=0)
 
+    @property
+    def arithmetic(self) -> tuple[str, ...]:
+        return tuple(way for layer in self.layers for way in layer.arithmetic)
+
     def kept_bytes(self, input_shape: Shape, lanes: Sequence[int], itemsize: int) -> int:
         shapes = self._shapes(input_shape)
         return sum(

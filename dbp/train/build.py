@@ -80,13 +80,21 @@ class Setup:
         else:
             parameters.vector[:] = self.initial.vector
 
+    def arithmetic(self) -> str:
+        """Return, in one line, all that the last bits of this run depend on.
+
+        That is the machine's arithmetic, and layers' ways to compute that are new.
+        """
+        ways = {way for layer in self.model.layers for way in layer.arithmetic}
+        return ", ".join([arithmetic(), *sorted(ways)])
+
     def facts(self) -> dict[str, object]:
         """Return the values that must be equal on all ranks, by the name that messages use."""
         sizes = (self.train, self.validation, self.test)
         exact = self.resolved.spec.train.numerics == "exact"
         return {
             "arithmetic, which exact numerics need to be equal (OPENBLAS_CORETYPE sets the "
-            "kernel)": arithmetic() if exact else "",
+            "kernel)": self.arithmetic() if exact else "",
             "checksum of parameters (so other builds of google-crc32c)": CHECKSUM,
             "spec": self.resolved.digest,
             "number of samples": [None if data is None else len(data) for data in sizes],

@@ -26,7 +26,7 @@ from dbp.train.check.inspection import inspect
 from dbp.train.report.run_contents import check_run
 from dbp.train.report.run_files import METRICS, SPEC
 from dbp.train.report.sink import Command, Control, ParameterSnapshot, Sink, Started
-from dbp.train.state.checkpoint import CheckpointStore, glance
+from dbp.train.state.checkpoint import CheckpointStore, arithmetic_of, glance
 from dbp.train.state.continuation import Terms, check_spec
 from dbp.train.state.data_identity import differences, identity_of
 from dbp.train.state.position import Facts, Position
@@ -39,7 +39,8 @@ class EpochProof:
     """One epoch as the run recorded it, and as it was computed again.
 
     ``begun_at`` is the step of the checkpoint that the computation started from; 0 means the
-    seed. If nothing could be computed, ``reasons`` says why, and ``computed`` is empty.
+    seed. If nothing could be computed, ``reasons`` says why, and ``computed`` is empty. If the
+    bits differ and so does the arithmetic, ``likely_cause`` says so.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class EpochProof:
     recorded: str
     computed: str
     reasons: tuple[str, ...] = ()
+    likely_cause: str = ""
 
     @property
     def same(self) -> bool:
@@ -89,7 +91,18 @@ def verify_run(folder: Path, epoch: int | None = None) -> EpochProof:
     again = _Recomputation(step, int(record.get("rollbacks", 0)))
     cut = dataclasses.replace(setup, plan=setup.plan.cut_at(step), test=None)
     Trainer(cut, SoloCommunicator(), sink=again, control=again, start=start).run()
-    return EpochProof(epoch, step, workers, begun_at, recorded, again.digest)
+    proof = EpochProof(epoch, step, workers, begun_at, recorded, again.digest)
+    if proof.same:
+        return proof
+    return dataclasses.replace(proof, likely_cause=_likely_cause(folder, setup))
+
+
+def _likely_cause(folder: Path, setup: Setup) -> str:
+    """Return that the run was computed with another arithmetic, if its checkpoints say so."""
+    recorded, here = arithmetic_of(folder / CHECKPOINTS), setup.arithmetic()
+    if recorded in ("", here):
+        return ""
+    return f"the run was computed with {recorded}; this is {here}: the last bits may differ"
 
 
 def _check_same_data(folder: Path, begun_at: int, new_data_at: Iterable[int]) -> None:

@@ -19,6 +19,7 @@ from dbp.nn.max_pool2d import MaxPool2D
 from dbp.nn.mean_squared_error import MeanSquaredError
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
+from dbp.nn.residual import Residual
 from dbp.nn.sample_convolution import SampleConvolution
 from dbp.testing import check_layer
 from tests.closeness import assert_close
@@ -300,3 +301,13 @@ def test_check_layer_runs_convolutions_of_blocks(monkeypatch: pytest.MonkeyPatch
     check_layer(Conv2D(filters=2), (1, 5, 5))
 
     assert {7, 11, 18} <= set(sizes)
+
+
+def test_a_residual_block_has_the_arithmetic_and_the_copies_of_its_convolutions() -> None:
+    inner = Conv2D(filters=2, padding=1)
+    block = Residual(layers=(inner, inner))
+
+    assert set(block.arithmetic) == {"convolutions in blocks"}
+    assert Residual(layers=(MaxPool2D(kernel=1),)).arithmetic == ()
+    assert block.kept_bytes((2, 8, 8), (7, 8), 4) == 2 * inner.kept_bytes((2, 8, 8), (7, 8), 4)
+    assert inner.kept_bytes((2, 8, 8), (7, 8), 4) > 0

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dbp.errors import InvalidInput
@@ -13,6 +14,7 @@ from dbp.job.spec.load import resolve_file
 from dbp.parallel.communicator import SoloCommunicator
 from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.build import build
+from dbp.train.check.arithmetic import arithmetic
 from dbp.train.check.inspection import inspect
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.trainer import Trainer
@@ -90,3 +92,46 @@ def test_epoch_whose_checkpoints_are_gone_after_a_rollback_is_refused(tmp_path: 
     assert verify_run(tmp_path / "run", 8).same
     with pytest.raises(InvalidInput, match="rolled back to step 40 before this epoch"):
         verify_run(tmp_path / "run", 5)
+
+
+IMAGES = """
+name = "images"
+optimizer = "sgd"
+[data]
+train = {{ kind = "npz", path = "{folder}/images.npz", inputs = "x", targets = "y" }}
+[model]
+layers = [{{ kind = "conv2d", filters = 2 }}, "flatten", {{ kind = "dense", units = 2 }}]
+loss = "softmax_cross_entropy"
+[train]
+epochs = 1
+"""
+
+
+def test_a_run_of_an_earlier_version_names_the_likely_cause_of_other_bits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Checkpoints of earlier versions lack the name of the way to compute convolutions."""
+    np.savez(tmp_path / "images.npz", x=np.eye(6)[None, None].repeat(40, 0), y=[0, 1] * 20)
+    (tmp_path / "job.toml").write_text(IMAGES.format(folder=tmp_path))
+    inspected = inspect(resolve_file(tmp_path / "job.toml"))
+    run = tmp_path / "run"
+    sink = RunFolder.prepare(run, inspected.resolved.document)
+    trainer = Trainer(
+        build(inspected), SoloCommunicator(), sink=sink, checkpoints=run / CHECKPOINTS
+    )
+    trainer._recovery.arithmetic = arithmetic()
+    assert trainer.run().status == "succeeded"
+    assert verify_run(run).likely_cause == ""
+    figures = run / "metrics.jsonl"
+    recorded = verify_run(run).recorded
+    figures.write_text(figures.read_text().replace(recorded, "0" * 64))
+
+    proof = verify_run(run)
+    Trainer(
+        build(inspected), SoloCommunicator(), checkpoints=run / CHECKPOINTS, resume=True
+    ).run()
+
+    words = f"computed with {arithmetic()}; this is {arithmetic()}, convolutions in blocks: "
+    assert not proof.same
+    assert words in proof.likely_cause
+    assert words.replace("computed", "written") in caplog.text

@@ -53,7 +53,7 @@ class Checkpoint:
         position: The state other than vectors, as a JSON object.
         vectors: 1-D arrays of the run's type by name; one is ``"parameters"``.
         spec_digest: Digest of the run's spec.
-        arithmetic: ``arithmetic()`` on the machine that wrote it.
+        arithmetic: ``Setup.arithmetic()`` of the process that wrote it.
         facts: Spec, data and length of the run that wrote it, as a JSON object.
         shapes: Shapes of the tensors in the parameter file that was read.
     """
@@ -220,6 +220,14 @@ def glance(folder: Path) -> tuple[int, Position, Facts] | None:
             manifest = read_manifest(path, step)
             return step, read_position(path, manifest), manifest.get("facts", {})
     return None
+
+
+def arithmetic_of(folder: Path) -> str:
+    """Return the arithmetic of the newest checkpoint with a sound manifest; "" if unknown."""
+    for path, step in CheckpointFolder(folder).newest_first():
+        with contextlib.suppress(InvalidFile):
+            return str(read_manifest(path, step).get("arithmetic", ""))
+    return ""
 
 
 def _manifest_facts(checkpoint: Checkpoint) -> Manifest:

@@ -24,7 +24,6 @@ from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
 from dbp.storage.full_disk import is_full
 from dbp.train.build import Setup
-from dbp.train.check.arithmetic import arithmetic
 from dbp.train.faults.agreement import all_or_none
 from dbp.train.faults.finite import all_finite
 from dbp.train.report.sink import Command
@@ -99,7 +98,7 @@ class Recovery:
             communicator, lambda: {} if self._store is None else identity_of(setup)
         )
         self._new_data_at: list[int] = []
-        self.arithmetic = arithmetic()  # all that the last bits of this run depend on
+        self.arithmetic = setup.arithmetic()  # all that the last bits of this run depend on
 
     def asks(self, step: int) -> Command:
         """Return CHECKPOINT on rank 0 if a checkpoint is due after this step."""
