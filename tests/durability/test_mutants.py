@@ -57,7 +57,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
 def test_a_mutant_is_noticed(copy: Path, mutant: Mutant) -> None:
     path = copy / mutant.file
@@ -73,7 +73,7 @@ def test_a_mutant_is_noticed(copy: Path, mutant: Mutant) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("killer", KILLERS)
 def test_without_a_mutant_the_copy_passes(copy: Path, killer: str) -> None:
     done = run_tests(copy, (killer,))
