@@ -187,8 +187,9 @@ async def _answer(answers: Any, context: Context) -> None:
                 begun = True
                 await context.write(answer)
     else:  # the health and reflection services write for themselves
-        await _begin(context)
-        await answers
+        with contextlib.closing(answers):  # it was not begun where the header fails
+            await _begin(context)
+            await answers
 
 
 async def _begin(context: Context) -> None:
@@ -201,7 +202,11 @@ async def _begin(context: Context) -> None:
     try:
         await asyncio.shield(sending)
     except asyncio.CancelledError:
-        await asyncio.wait([sending])
+        while not sending.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([sending])
+        if not sending.cancelled():
+            sending.exception()  # retrieved: the caller is gone
         raise
 
 

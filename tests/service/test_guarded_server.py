@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -314,3 +315,66 @@ async def test_a_call_that_is_ended_during_its_first_write_gets_its_status(
         assert "revoked during the call" in str(caught.value.details())
     finally:
         await server.stop(None)
+
+
+class Unsendable:
+    """The context of a call whose header cannot be sent: that fails after an event."""
+
+    def __init__(self, fails: asyncio.Event) -> None:
+        self.sending = asyncio.Event()
+        self._fails = fails
+        self._messages: list[object] = [b"", grpc.aio.EOF]
+
+    async def read(self) -> object:
+        return self._messages.pop(0)
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        self.sending.set()
+        await self._fails.wait()
+        raise grpc.aio.InternalError("SendInitialMetadataOperation")
+
+    async def abort(self, *status: Any) -> None:
+        raise grpc.aio.InternalError("cannot be sent")
+
+    def peer(self) -> str:
+        return "unix:"
+
+
+@pytest.mark.parametrize("kind", ["stream", "written"])
+@pytest.mark.parametrize("cancels", [0, 1, 2])
+async def test_a_header_that_fails_is_no_failure_of_the_service(
+    methods: Methods,
+    kind: str,
+    cancels: int,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
+) -> None:
+    """Neither an error in the log nor a coroutine that is never awaited."""
+    registered: dict[str, Any] = {}
+
+    class Server:
+        def add_registered_method_handlers(self, name: str, handlers: Any) -> None:
+            registered.update(handlers)
+
+    server: Any = Server()
+    guarded = GuardedServer(server, open_gate(tmp_path))
+    guarded.add_registered_method_handlers("test", handlers_of(methods))
+    fails = asyncio.Event()
+    context = Unsendable(fails)
+    call = asyncio.create_task(registered[kind].stream_stream(None, context))
+    await asyncio.wait_for(context.sending.wait(), DEADLINE)
+    for _ in range(cancels):
+        call.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    fails.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(call, DEADLINE)
+    del call
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert not caplog.records
+    assert not [str(warning.message) for warning in recwarn]
