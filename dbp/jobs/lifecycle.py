@@ -80,10 +80,11 @@ class Lifecycle:
         self._cleaning.add_done_callback(_log_failure)
 
     async def close(self) -> None:
-        """Delete no more jobs unasked."""
+        """Delete no more jobs unasked, and end the deletions that have begun."""
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
+        await self._removal.close()
 
     async def _clean(self) -> None:
         try:

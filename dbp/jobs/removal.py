@@ -1,12 +1,14 @@
 """Delete jobs: first durably in the store, then their folders.
 
 A job whose deletion is recorded is gone for every reader. A reader that has a file of it open
-reads it to its end. The next start removes folders that a killed service left. Of the deleted
-jobs the newest ones stay known, see ``ended_jobs``.
+reads it to its end. Once a deletion is recorded, a task of the service removes the files, also
+where the caller is cancelled. The next start removes folders that a killed service left. Of the
+deleted jobs the newest ones stay known, see ``ended_jobs``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -48,12 +50,17 @@ class JobRemoval:
         self._table = table
         self._publisher = publisher
         self._deletions = 0
+        self._removing: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Wait until the files of the jobs that were deleted are removed."""
+        await asyncio.gather(*self._removing.values(), return_exceptions=True)
 
     async def delete(self, job_id: str, *, request_id: str = "") -> Job:
         """Delete a job, pinned and labelled versions too; return it as it was.
 
-        Durable on return. A request that is repeated with its ``request_id`` changes nothing
-        and returns the same job, with the name of its spec alone.
+        Durable on return. A request that is repeated with its ``request_id`` removes only files
+        that are left, and returns the same job, with the name of its spec alone.
 
         Raises:
             JobNotFound: there is no such job, or another request has deleted it before.
@@ -62,12 +69,13 @@ class JobRemoval:
         """
         request = (request_id, DELETION) if request_id else None
         try:
-            job = await self._table.alone(lambda: self._record(job_id, request))
+            job, removing = await self._table.alone(lambda: self._record(job_id, request))
         except JobNotFound:
             if await self._store.request(request_id) != (job_id, DELETION):
                 raise
-            return await self._store.get(job_id, deleted=True)
-        await self._remove_files(job_id)
+            job = await self._store.get(job_id, deleted=True)
+            removing = self._begin_removal(job_id)
+        await asyncio.shield(removing)
         return job
 
     async def delete_unprotected(self, job_id: str) -> bool:
@@ -76,25 +84,31 @@ class JobRemoval:
         Return whether it was deleted. Raises as ``delete``.
         """
 
-        async def record() -> bool:
-            protected = await self._store.ended.is_protected(job_id)
-            if not protected:
-                await self._record(job_id)
-            return not protected
+        async def record() -> asyncio.Task[None] | None:
+            if await self._store.ended.is_protected(job_id):
+                return None
+            return (await self._record(job_id))[1]
 
-        deleted = await self._table.alone(record)
-        if deleted:
-            await self._remove_files(job_id)
-        return deleted
+        removing = await self._table.alone(record)
+        if removing is not None:
+            await asyncio.shield(removing)
+        return removing is not None
 
-    async def _record(self, job_id: str, request: tuple[str, str] | None = None) -> Job:
+    async def _record(
+        self, job_id: str, request: tuple[str, str] | None = None
+    ) -> tuple[Job, asyncio.Task[None]]:
+        """Record the deletion; return the job and the task that removes its files.
+
+        Runs to its end, so that each recorded deletion has a task.
+        """
         job = await self._table.get(job_id)
         if not job.state.terminal:
             raise WrongState(
                 f"job {job_id} is {job.state}: only a job that has ended can be deleted; "
                 f"end it first: dbp cancel {job_id}"
             )
-        return await self._table.record(job_id, EventKind.DELETED, request=request)
+        job = await self._table.record(job_id, EventKind.DELETED, request=request)
+        return job, self._begin_removal(job_id)
 
     async def sweep(self) -> None:
         """Remove the files of deleted jobs that a killed service left."""
@@ -104,6 +118,19 @@ class JobRemoval:
         await self._logged(self._remove_moved)
         while await self._forget_oldest() == FORGOTTEN_AT_ONCE:
             pass
+
+    def _begin_removal(self, job_id: str) -> asyncio.Task[None]:
+        """Return the task that removes the files of a deleted job, one at a time for a job."""
+        task = self._removing.get(job_id)
+        if task is None:
+            task = self._removing[job_id] = asyncio.create_task(self._remove_files(job_id))
+            task.add_done_callback(partial(self._removed, job_id))
+        return task
+
+    def _removed(self, job_id: str, task: asyncio.Task[None]) -> None:
+        del self._removing[job_id]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("job %s: its files stay", job_id, exc_info=task.exception())
 
     async def _remove_files(self, job_id: str) -> None:
         # An upload that came too late for the end of the job still writes to its folder.
