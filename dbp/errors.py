@@ -149,6 +149,12 @@ class JobNotFound(NotFound):
     """There is no job with this id."""
 
 
+def job_not_found(job_id: str, *, deleted: bool = False) -> JobNotFound:
+    """Return the error for a job that never was, or was ``deleted``."""
+    why = " was deleted" if deleted else ": there is no such job"
+    return JobNotFound(f"job {job_id}{why}; list the others: dbp jobs", job=job_id)
+
+
 class VersionNotFound(NotFound):
     """The job has no such version or step, yet."""
 

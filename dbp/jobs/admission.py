@@ -261,10 +261,10 @@ class Admission:
         if known is None:
             return None
         try:
-            job = await self._table.get(known[0])
-        except JobNotFound:
-            job = None
-        if job is not None and job.owner != request.owner:
+            owner = (await self._store.get(known[0], deleted=True)).owner
+        except JobNotFound:  # forgotten just now, with its request ids
+            return None
+        if owner != request.owner:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} belongs to another user; use a new one"
             )
@@ -273,12 +273,13 @@ class Admission:
                 f"request_id {request.request_id!r} made job {known[0]} from another spec or "
                 "number of workers, or deleted it; use a new request_id"
             )
-        if job is None:
+        try:
+            return await self._table.get(known[0])
+        except JobNotFound as error:
             raise AlreadyExists(
                 f"request_id {request.request_id!r} made job {known[0]}, which was deleted; "
                 "use a new request_id to submit the job again"
-            )
-        return job
+            ) from error
 
     async def _insert(
         self, job: Job, request: _Request, secret_hash: bytes | None = None

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, final
 
-from dbp.errors import AlreadyExists, JobNotFound
+from dbp.errors import AlreadyExists, job_not_found
 from dbp.job.job_json import decode_outcome, encode_outcome
 from dbp.job.state import Event, EventKind, Job, LabelMove, RunOutcome, State, Version
 from dbp.job.transitions import advance
@@ -150,8 +150,7 @@ class Store:
         )
         if rows and (rows[0][0] != DELETED or deleted):
             return decoded(*rows[0][1:])
-        why = " was deleted" if rows else ": there is no such job"
-        raise JobNotFound(f"job {job_id}{why}; list the others: dbp jobs", job=job_id)
+        raise job_not_found(job_id, deleted=bool(rows))
 
     async def live(self) -> list[Job]:
         """Return the jobs that have not ended, in the order in which users queued them."""

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, final
 
 from dbp.access.principal import CALLER
 from dbp.access.roles import Role
-from dbp.errors import JobNotFound, PermissionDenied
+from dbp.errors import JobNotFound, PermissionDenied, job_not_found
 from dbp.job.state import Job
 from dbp.rpc.scalar_convert import id_from_name
 
@@ -50,13 +50,11 @@ class JobAccess:
 
     async def deletable(self, name: str) -> str:
         """Return the id of the named job, which the caller may delete, or has deleted."""
-        job_id = id_from_name(name)
-        try:
-            return await self._check(job_id, "delete", shared=False)
-        except JobNotFound:  # its owner may repeat the request
-            if not _allowed(_terms_of(await self._get_deleted(job_id)), shared=False):
-                raise
-            return job_id
+        return await self._check_deleted(id_from_name(name), "delete", shared=False)
+
+    async def resumable(self, name: str) -> str:
+        """Return the id of the named job, which the caller may read, or an own deleted one."""
+        return await self._check_deleted(id_from_name(name), "see", shared=True)
 
     async def sees(self, job_id: str) -> bool:
         """Return whether there is the job and the caller may read it."""
@@ -72,6 +70,7 @@ class JobAccess:
             return job_id
         terms = await self._terms(job_id)
         if not _allowed(terms, shared=shared):
+            await self._present(job_id)  # the terms of a deleted job may still be remembered
             kind = "shared" if terms.shared else "private"
             raise PermissionDenied(
                 f"job {job_id} is a {kind} job of another user: you may not {action} it; its "
@@ -79,13 +78,30 @@ class JobAccess:
             )
         return job_id
 
+    async def _check_deleted(self, job_id: str, action: str, *, shared: bool) -> str:
+        try:
+            return await self._check(job_id, action, shared=shared)
+        except JobNotFound:  # its owner may repeat a request and resume a stream
+            if not _allowed(_terms_of(await self._get_deleted(job_id)), shared=False):
+                raise
+            return job_id
+
     async def _terms(self, job_id: str) -> _Terms:
         terms = self._known.get(job_id)
         if terms is None:
-            terms = self._known[job_id] = _terms_of(await self._get(job_id))
+            terms = self._known[job_id] = _terms_of(await self._present(job_id))
             if len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         return terms
+
+    async def _present(self, job_id: str) -> Job:
+        """Return the job; JobNotFound, which says to its owner alone that it was deleted."""
+        try:
+            return await self._get(job_id)
+        except JobNotFound:
+            if _allowed(_terms_of(await self._get_deleted(job_id)), shared=False):
+                raise
+            raise job_not_found(job_id) from None
 
 
 def visible(job: Job) -> bool:

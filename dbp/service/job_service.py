@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from dbp.access.principal import CALLER
-from dbp.errors import InvalidInput, JobNotFound
+from dbp.errors import InvalidInput
 from dbp.jobs.manager import JobManager
 from dbp.jobs.paging import page_size, unknown_token
 from dbp.jobs.watch_items import (
@@ -132,8 +131,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job_id = id_from_name(request.name) if request.name else None
         after = _sequence(request.resume_token) if request.resume_token else None
         if job_id is not None:
-            with contextlib.suppress(JobNotFound):  # the end of a deleted one may be resumed
-                await self._access.readable(request.name)
+            check = self._access.resumable if after else self._access.readable
+            await check(request.name)
         sent = time.monotonic()
         async for item in self._manager.watch(job_id, after):
             now = time.monotonic()

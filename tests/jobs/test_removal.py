@@ -129,6 +129,25 @@ async def test_the_request_id_of_a_deleted_job_makes_no_second_one(plane: Plane)
     assert await everything(plane) == []
 
 
+@pytest.mark.parametrize("request_id", ["created", "deleted"])
+async def test_the_request_ids_of_a_deleted_job_name_it_to_its_owner_alone(
+    plane: Plane, request_id: str
+) -> None:
+    job = await trained(plane, request_id="created", owner="ann")
+    await plane.manager.lifecycle.delete(job.id, request_id="deleted")
+
+    for workers in (1, 2):
+        with pytest.raises(AlreadyExists, match="belongs to another user") as caught:
+            await plane.manager.create(
+                spec(), workers=workers, request_id=request_id, owner="bob"
+            )
+        assert job.id not in str(caught.value)
+        with pytest.raises(AlreadyExists, match=job.id):
+            await plane.manager.create(
+                spec(), workers=workers, request_id=request_id, owner="ann"
+            )
+
+
 async def items(watching: AsyncIterator[WatchItem], until: str) -> list[WatchItem]:
     """The items that a watcher receives, up to a kind of change or the end."""
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -189,7 +190,7 @@ async def test_a_deleted_job_is_that_of_its_owner_alone(owner: str, found: bool)
     """So that he can repeat a request whose answer was lost; others learn nothing of it."""
 
     async def get(job_id: str) -> Job:
-        raise JobNotFound("was deleted")
+        raise JobNotFound(f"job {job_id} was deleted")
 
     async def get_deleted(job_id: str) -> Job:
         return Job(job_id, {"name": "old"}, "", 1, State.FAILED, 0.0, owner="ann")
@@ -200,13 +201,49 @@ async def test_a_deleted_job_is_that_of_its_owner_alone(owner: str, found: bool)
         if found:
             assert await access.deletable("jobs/old-1") == "old-1"
         else:
-            with pytest.raises(JobNotFound):
+            with pytest.raises(JobNotFound, match="there is no such job"):
                 await access.deletable("jobs/old-1")
+        why = "was deleted" if found else "there is no such job"
         for check in (access.readable, access.changeable):
-            with pytest.raises(JobNotFound):
+            with pytest.raises(JobNotFound, match=why):
                 await check("jobs/old-1")
     finally:
         CALLER.reset(before)
+
+
+async def test_a_deleted_job_of_another_user_is_as_one_that_never_was(place: Place) -> None:
+    """Also where the service still remembers whose job it was."""
+    ann, bob = place.callers["ann"], place.callers["bob"]
+    await place.private.end()
+    await refused(
+        bob.jobs.GetJob(jobs_pb.GetJobRequest(name=f"jobs/{place.private.id}")), DENIED
+    )
+    name = f"jobs/{place.private.id}"
+    watched = ann.jobs.WatchJobs(jobs_pb.WatchJobsRequest(name=name))
+    token = [message.resume_token async for message in watched][-1]
+    await ann.jobs.DeleteJob(jobs_pb.DeleteJobRequest(name=name, request_id="d"))
+
+    for method, call in {**READS, **CHANGES, **OWN_STATE}.items():
+        code = grpc.StatusCode.NOT_FOUND
+        if method == "ModelReady":  # answers that it is not ready
+            assert await call(bob, place.private.id) == await call(bob, "digits-none")
+            continue
+        texts = [
+            (await refused(call(bob, job_id), code)).replace(job_id, "ID")
+            for job_id in (place.private.id, "digits-none")
+        ]
+        gone, never = (re.split(", did you mean|; `dbp jobs`", text)[0] for text in texts)
+        assert gone == never, method
+    resumed = jobs_pb.WatchJobsRequest(name=name, resume_token=token)
+    assert "there is no such job" in await refused(
+        bob.jobs.WatchJobs(resumed).read(), grpc.StatusCode.NOT_FOUND
+    )
+    assert [message async for message in ann.jobs.WatchJobs(resumed)][-1].HasField("end")
+    again = jobs_pb.DeleteJobRequest(name=name, request_id="d")
+    assert "there is no such job" in await refused(
+        bob.jobs.DeleteJob(again), grpc.StatusCode.NOT_FOUND
+    )
+    assert (await ann.jobs.DeleteJob(again)).job.name == name
 
 
 async def test_a_job_without_an_owner_is_not_the_job_of_a_caller_without_a_name() -> None:
