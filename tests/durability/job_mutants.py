@@ -43,9 +43,9 @@ JOBS: Final = (
     Mutant(
         "the files of a job are removed before its deletion is recorded",
         _REMOVAL,
-        "            job = await self._table.alone(lambda: self._record(job_id, request))\n",
+        "            job, removing = await self._table.alone(",
         "            await self._remove_files(job_id)\n"
-        "            job = await self._table.alone(lambda: self._record(job_id, request))\n",
+        "            job, removing = await self._table.alone(",
         (f"{KILL}_at_every_operation[delete jobs]",),
     ),
     Mutant(
@@ -72,8 +72,8 @@ JOBS: Final = (
     Mutant(
         "a job with a pinned version is deleted after its time to live",
         _REMOVAL,
-        "            protected = await self._store.ended.is_protected(job_id)\n",
-        "            protected = False\n",
+        "            if await self._store.ended.is_protected(job_id):\n",
+        "            if False:\n",
         ("tests/jobs/test_clean_up.py",),
     ),
     # Recovery
