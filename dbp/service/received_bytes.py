@@ -7,7 +7,6 @@ this process are found by the address of the other end.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -63,7 +62,7 @@ class ReceivedBytes:
             return
         for name in names:
             try:
-                with _copy(int(name)) as found:
+                with _socket(int(name)) as found:
                     address = _normal(found.getpeername())
             except OSError:  # no socket, one that listens, or closed meanwhile
                 continue
@@ -74,34 +73,32 @@ class ReceivedBytes:
 def _bytes_of(descriptor: int, address: Address) -> int | None:
     """Return the count; None: the descriptor is no longer this connection's."""
     try:
-        with _copy(descriptor) as found:
-            if _normal(found.getpeername()) != address:
-                return None
+        with _socket(descriptor) as found:
             content = found.getsockopt(
                 socket.IPPROTO_TCP, socket.TCP_INFO, _OFFSET + _COUNT.size
             )
+            same = _normal(found.getpeername()) == address
     except OSError:
         return None
-    if len(content) < _OFFSET + _COUNT.size:
+    if not same or len(content) < _OFFSET + _COUNT.size:
         return None
     count: int = _COUNT.unpack_from(content, _OFFSET)[0]
     return count
 
 
 @contextlib.contextmanager
-def _copy(descriptor: int) -> Iterator[socket.socket]:
-    """Yield a socket with a copy of a descriptor: gRPC may close its own at any time.
+def _socket(descriptor: int) -> Iterator[socket.socket]:
+    """Yield a descriptor as a socket, and leave it open: it is gRPC's, which may close it.
 
-    Raises OSError, also for a descriptor that is no socket.
+    It must not be duplicated: to close any descriptor of a file ends all locks that this
+    process has on the file (fcntl), and SQLite has such locks. For one that is no socket the
+    socket's methods raise OSError.
     """
-    copy = os.dup(descriptor)
+    found = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
     try:
-        found = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise
-    with found:
         yield found
+    finally:
+        found.detach()
 
 
 def _normal(name: object) -> Address | None:

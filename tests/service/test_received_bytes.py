@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
 
 from dbp.service.received_bytes import ReceivedBytes
-from tests.deadline import until
+from tests.deadline import DEADLINE, until
+
+TAKE_LOCK = """
+import fcntl, sys
+fcntl.lockf(open(sys.argv[1], "wb"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+"""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and TCP_INFO")
 
@@ -73,6 +81,22 @@ def test_a_search_leaves_no_descriptor_open(
     assert psutil.Process().num_fds() == before
     os.close(read)
     os.close(write)
+
+
+def test_a_search_keeps_the_locks_on_files(
+    connection: tuple[socket.socket, socket.socket, str], tmp_path: Path
+) -> None:
+    """As SQLite holds them: they end with any descriptor of the file that is closed."""
+    _, _, peer = connection
+    path = tmp_path / "locked"
+    with path.open("wb") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+
+        assert peer in ReceivedBytes().of([peer])
+
+        taking = [sys.executable, "-c", TAKE_LOCK, str(path)]
+        done = subprocess.run(taking, stderr=subprocess.PIPE, timeout=DEADLINE, check=False)
+    assert b"BlockingIOError" in done.stderr
 
 
 def test_another_connection_at_the_same_descriptor_is_not_taken_for_it(
