@@ -257,7 +257,7 @@ class Link:
         _send(FreedSlot(filled.slot))
 
     def _start_early(self) -> None:
-        """Let the link report what comes before the start of training."""
+        """Send reports that come before the first step, too."""
         if not self._started.done():
             self._started.set_result(TrainingStarted(self._config.workers, total_steps=0))
 

@@ -55,3 +55,11 @@ async def jobs(tmp_path: Path) -> tuple[Path, list[Job]]:
         await publish(plane, jobs[0], 10, 20, 30)
         await plane.manager.parameters.move_label(jobs[0].id, "production", At(2))
     return tmp_path / "s", jobs
+
+
+@pytest.fixture
+def soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deleted jobs stay known; their events do not."""
+    monkeypatch.setattr("dbp.jobs.event_table._PRUNE_EVERY", 1)
+    monkeypatch.setattr("dbp.jobs.ended_jobs.DELETED_KEPT", 2)
+    monkeypatch.setattr("dbp.jobs.removal.FORGET_EVERY", 1)

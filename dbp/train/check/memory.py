@@ -79,10 +79,10 @@ def check_memory(inspected: Inspected, workers: int, limit: int | None) -> None:
 
 
 def _activations(inspected: Inspected, workers: int, item: int) -> int:
-    """Return the bytes of what is computed at once and kept for the backward pass.
+    """Return the bytes that a rank holds until the backward pass.
 
-    They are the inputs, all layers' outputs, and the copies of layers, of all lanes of a rank
-    where the layers join lanes, otherwise of one lane.
+    They are the inputs, all layers' outputs, and layers' copies (``kept_bytes``): of all lanes
+    of the rank where the layers join lanes, otherwise of one lane.
     """
     train, layers = inspected.resolved.spec.train, inspected.resolved.layers
     shapes = (inspected.shapes.input_shape, *inspected.shapes.output_shapes)
