@@ -7,6 +7,7 @@ and the names of the targets and the weight.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ OTHER_COLUMNS: Final = "dbp.other_columns"
 # The source of a model's columns in messages.
 MODEL: Final = "the model"
 
-_UNSEEN: Final = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad\u200e\u200f"))
+_UNSEEN: Final = re.compile("[\ufeff\u200b\u2060\u00ad\u200e\u200f]+")
 
 _SHOWN: Final = 10
 _CHOSEN: Final = 50
@@ -73,7 +74,7 @@ def normalized_name(name: str) -> str:
     """
     if name.isascii():
         return name.strip()
-    seen = name.translate(_UNSEEN)
+    seen = _UNSEEN.sub("", name)
     return (unicodedata.normalize("NFC", seen) if _is_stream_safe(seen) else seen).strip()
 
 
