@@ -20,7 +20,7 @@ Case = tuple[str, Document, str]
 
 LONG = 900_000
 CELL = 100_000  # a cell may have 131,072 characters
-WIDE = 50_000
+WIDE = 25_000
 COLUMNS = 9_900  # a list of a spec may have 10,000 items
 TEXTS = {
     "letters": "a" * LONG,
