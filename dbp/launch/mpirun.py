@@ -119,7 +119,8 @@ class MpirunLauncher(Launcher):
         return launch_environment(workers, self._passed_variables)
 
     def _start(self, request: LaunchRequest) -> Running:
-        files = AttemptFiles(make_folder(request.folder, PRIVATE))
+        state = request.service_file.parent
+        files = AttemptFiles(make_folder(request.folder, PRIVATE, below=state))
         lock = take(files.supervisor_lock)
         if lock is None:  # never two runs of one attempt
             return SupervisedRun(files)
@@ -129,7 +130,7 @@ class MpirunLauncher(Launcher):
             os.close(lock)
 
     def _start_locked(self, files: AttemptFiles, lock: int, request: LaunchRequest) -> Running:
-        make_folder(request.run, PRIVATE)
+        make_folder(request.run, PRIVATE, below=request.service_file.parent)
         for name in (PARAMETERS, RESULT):  # of an earlier attempt
             (request.run / name).unlink(missing_ok=True)
         reserve_exit(files)

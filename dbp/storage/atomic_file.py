@@ -105,15 +105,19 @@ def rename(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def make_folder(path: Path, mode: int = 0o777) -> Path:
+def make_folder(path: Path, mode: int = 0o777, *, below: Path | None = None) -> Path:
     """Make a folder and its missing parents, each entry fsynced; return it. OSError.
+
+    ``below``: a parent that is never made, such as a state folder that may have been deleted;
+    FileNotFoundError if it is missing.
 
     Entries that exist are fsynced, too, once in this process: a process that was killed may
     have made them, and a power cut would take them with all that is written to them.
     """
     path = path.absolute()
     if not path.is_dir():
-        make_folder(path.parent, mode)
+        if path.parent != below:
+            make_folder(path.parent, mode, below=below)
         path.mkdir(mode, exist_ok=True)
         sync_folder(path.parent)
         _synced[path] = None

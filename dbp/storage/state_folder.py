@@ -138,7 +138,8 @@ class StateFolder:
         folder = self.job_folder(job_id)
         if not folder.is_dir():
             return None
-        moved = make_folder(self.deleted_folder, PRIVATE) / f"{job_id}-{uuid.uuid4().hex[:8]}"
+        deleted = make_folder(self.deleted_folder, PRIVATE, below=self.path)
+        moved = deleted / f"{job_id}-{uuid.uuid4().hex[:8]}"
         rename(folder, moved)
         sync_folder(folder.parent)
         return moved

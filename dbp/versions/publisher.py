@@ -21,7 +21,7 @@ from dbp.errors import InvalidInput, WrongState
 from dbp.job.labels import BEST
 from dbp.job.snapshot import ROLLBACKS, Manifest, step_of
 from dbp.job.state import Version
-from dbp.storage.atomic_file import PRIVATE, make_folder, rename
+from dbp.storage.atomic_file import rename
 from dbp.storage.threads import in_thread, to_its_end
 from dbp.versions.faults import unwritable
 from dbp.versions.file import ByteRange, Chunks, checked_header, read_header, write
@@ -208,8 +208,7 @@ class VersionPublisher:
         self, upload: VersionUpload, chunks: Chunks, terms: PublishTerms
     ) -> Version:
         """Store a new version; the caller holds the job's lock."""
-        folder = self._versions.path(upload.job_id, 0).parent
-        await in_thread(partial(make_folder, folder, PRIVATE))
+        folder = await in_thread(partial(self._versions.make_folder, upload.job_id))
         incoming = folder / f".incoming-{secrets.token_hex(8)}"
         try:
             version = await self._write(upload, incoming, chunks, terms)

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from dbp.job.snapshot import Manifest
 from dbp.job.state import Version
+from dbp.storage.atomic_file import PRIVATE, make_folder
 from dbp.storage.state_folder import StateFolder
 from dbp.storage.threads import in_thread, to_its_end
 from dbp.versions.faults import unreadable
@@ -234,6 +235,15 @@ class VersionStore:
     async def trust(self, job_id: str, version: Version) -> None:
         """Mark the version's file as verified: it was hashed when it was written."""
         await self._verifier.trust(job_id, version, self.path(job_id, version.version))
+
+    def make_folder(self, job_id: str) -> Path:
+        """Make the folder of a job's versions; blocks. OSError; StateGone."""
+        folder = self._folder.parameters_folder(job_id)
+        try:
+            return make_folder(folder, PRIVATE, below=self._folder.path)
+        except FileNotFoundError:
+            self._folder.check_present()
+            raise
 
     def path(self, job_id: str, version: int) -> Path:
         """Return the path of a version's file."""

@@ -105,9 +105,10 @@ class Launch(Act):
         return MpirunLauncher(1, make_command=lambda workers, command: ["true"])
 
     def _request(self, attempt: Path) -> LaunchRequest:
+        state, run = attempt.parents[2], attempt.parent / "run"
         return LaunchRequest(
             job_id="a-1", attempt=1, workers=1, document={"name": "a"}, secret="s",
-            folder=attempt, service_file=attempt / "service.json", run=attempt.parent / "run",
+            folder=attempt, service_file=state / "service.json", run=run,
         )  # fmt: skip
 
     def recover(self, folder: Path) -> str:

@@ -75,6 +75,15 @@ async def test_an_attempt_from_start_to_exit(tmp_path: Path) -> None:
     assert (wanted.folder / "supervisor.log").read_text() == ""
 
 
+async def test_a_launch_does_not_make_a_deleted_state_folder_again(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    wanted = replace(request(tmp_path), service_file=state / "service.json")
+
+    with pytest.raises(FileNotFoundError):
+        await running_script("").start(wanted)
+    assert not state.exists()
+
+
 @pytest.mark.parametrize("given", [True, False])
 async def test_a_confined_job_never_gets_more_than_the_roots(
     tmp_path: Path, given: bool
@@ -83,7 +92,8 @@ async def test_a_confined_job_never_gets_more_than_the_roots(
         return [sys.executable, "-c", ""]
 
     for confined in (True, False):
-        wanted = replace(request(tmp_path / str(confined)), confined=confined, data_digest="d")
+        (folder := tmp_path / str(confined)).mkdir()
+        wanted = replace(request(folder), confined=confined, data_digest="d")
         roots = [tmp_path] if given else None
         await ended(
             await MpirunLauncher(1, data_roots=roots, make_command=command).start(wanted)

@@ -199,6 +199,17 @@ def test_folders_are_made_with_their_parents_and_private_where_asked(tmp_path: P
     assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("name", ["b", "b/c/d"])
+def test_folders_are_made_only_below_one_that_exists(tmp_path: Path, name: str) -> None:
+    base = tmp_path / "a"
+
+    with pytest.raises(FileNotFoundError):
+        make_folder(base / name, below=base)
+    assert not base.exists()
+    base.mkdir()
+    assert make_folder(base / name, below=base).is_dir()
+
+
 @pytest.mark.parametrize("write", [write_file, write_new], ids=["replaced", "new"])
 def test_a_file_and_its_name_are_synced(
     tmp_path: Path,

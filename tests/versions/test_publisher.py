@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dbp.errors import InvalidFile, InvalidInput, WrongState
+from dbp.errors import InvalidFile, InvalidInput, StateGone, WrongState
 from dbp.job.snapshot import Manifest, TensorInfo, encode_header
 from dbp.job.state import Version
 from dbp.versions.index import At
@@ -51,6 +51,14 @@ async def test_chunks_may_come_from_a_stream_of_any_sizes(shelf: Shelf) -> None:
     with await shelf.versions.open("a") as found:
         assert hashlib.sha256(found.path.read_bytes()).hexdigest() == version.digest
         assert found.path.stat().st_size == version.size_bytes
+
+
+async def test_a_version_does_not_make_a_deleted_state_folder_again(shelf: Shelf) -> None:
+    shelf.folder.path.rename(shelf.folder.path.with_name("moved"))
+
+    with pytest.raises(StateGone):
+        await shelf.publish(5)
+    assert not shelf.folder.path.exists()
 
 
 async def test_the_same_step_again_is_the_same_version(shelf: Shelf) -> None:
