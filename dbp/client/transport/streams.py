@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 import grpc
 from google.protobuf.message import Message
@@ -18,6 +18,7 @@ from dbp.client.transport.patience import Patience
 from dbp.errors import ClientClosed, DeadlineExceeded, OutOfRange, Unavailable
 from dbp.job.state import Job, LabelMove, ProgressReport
 from dbp.printable import printable_log_line
+from dbp.rpc.bearer import NoListener
 from dbp.rpc.enums import event_kind_from_proto
 from dbp.rpc.forking import is_forked
 from dbp.rpc.job_convert import job_from_proto, progress_from_proto
@@ -146,7 +147,10 @@ async def logs(
 
 
 class Stream(Generic[M]):
-    """A call that is cancelled at the end of its block."""
+    """A call that is cancelled at the end of its block.
+
+    Where no service listens when it begins, it has no messages: it was cut.
+    """
 
     def __init__(
         self,
@@ -163,8 +167,12 @@ class Stream(Generic[M]):
         self.cut: Unavailable = Unavailable("the service has closed the stream")
 
     def __enter__(self) -> AsyncGenerator[M, None]:
-        with translated():
-            call = self._call = self._method(self._request)
+        try:
+            with translated():
+                call = self._call = self._method(self._request)
+        except NoListener as error:
+            self.cut = error
+            return _nothing()
         return listen(call, lambda: self._silence, self._late)
 
     def _late(self, limit: float) -> DeadlineExceeded:
@@ -187,6 +195,12 @@ class Stream(Generic[M]):
         except Unavailable as found:
             self.cut = found
             return True
+
+
+async def _nothing() -> AsyncGenerator[Any, None]:
+    """Yield no message: the stream of a service that is away."""
+    for message in list[Any]():
+        yield message
 
 
 def _update(message: pb.WatchJobsResponse) -> JobUpdate | None:

@@ -21,6 +21,7 @@ from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
 from dbp.launch.launcher import Exit
 from dbp.rpc.address import parse_address
+from dbp.rpc.bearer import NoListener
 from dbp.storage.database import Database
 from tests.deadline import DEADLINE
 from tests.jobs.fakes import FakeLauncher
@@ -212,6 +213,53 @@ async def test_a_log_continues_where_it_stopped_when_the_service_comes_back(
         await asyncio.wait_for(following, DEADLINE)
 
     assert lines == ["one", "two", "three"]
+
+
+async def items_of(client: AsyncClient, job_id: str, kind: str) -> AsyncIterator[object]:
+    """Yield what one of the three streams of a job yields."""
+    if kind == "updates":
+        items: AsyncIterator[object] = client.watch(job_id)
+    elif kind == "log":
+        items = client.logs(job_id, follow=True)
+    else:
+        items = (await client.job(job_id)).watch_parameters()
+    async for item in items:
+        yield item
+
+
+@pytest.mark.parametrize("kind", ["updates", "log", "parameters"])
+async def test_a_stream_is_opened_again_until_something_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    cuts: list[Unavailable] = []
+    again = Patience.again
+
+    async def noted(self: Patience, error: Unavailable) -> None:
+        cuts.append(error)
+        await again(self, error)
+
+    monkeypatch.setattr(Patience, "again", noted)
+    launcher = FakeLauncher()
+    async with serving(tmp_path / "state", launcher=launcher) as service:
+        port = parse_address(service.address)[1]
+        client = AsyncClient(service.address)
+        run = await service.start()
+        run.write_log("one\n")
+        await run.publish(1, tensors())
+        items = items_of(client, run.id, kind)
+        await asyncio.wait_for(anext(items), DEADLINE)
+        rest = asyncio.create_task(exhaust(items))
+    await until(lambda: sum(isinstance(cut, NoListener) for cut in cuts) > 1)
+    async with client, serving(tmp_path / "state", launcher=launcher, port=port):
+        launcher.runs[run.id].write_result("succeeded")
+        launcher.runs[run.id].end(Exit(exit_code=0))
+
+        await asyncio.wait_for(rest, DEADLINE)
+
+
+async def exhaust(items: AsyncIterator[object]) -> None:
+    async for _ in items:
+        pass
 
 
 async def test_a_service_that_stays_away_is_given_up_after_the_patience(
