@@ -136,6 +136,7 @@ def test_acknowledged_requests_survive_a_kill_of_the_service(
     assert not list((server.state / "deleted").iterdir())
 
 
+@pytest.mark.full  # a short chaos run, in `make test`, does so, too
 @pytest.mark.timeout(600)
 def test_kills_at_random_moments_of_a_pause_lose_nothing(
     server: Server, client: Client, tmp_path: Path, undisturbed: tuple[int, str, bool]

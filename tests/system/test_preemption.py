@@ -54,7 +54,14 @@ def bottom_up(processes: list[psutil.Process]) -> None:
     processes.sort(key=lambda process: -process.pid)
 
 
-@pytest.mark.parametrize("order", [top_down, bottom_up, random.Random(3).shuffle])
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(top_down, marks=pytest.mark.full),
+        pytest.param(bottom_up, marks=pytest.mark.full),
+        random.Random(3).shuffle,
+    ],
+)
 def test_sigterm_to_every_process_drains_the_jobs_which_resume_with_the_service(
     tmp_path: Path, order: Callable[[list[psutil.Process]], None]
 ) -> None:

@@ -121,8 +121,9 @@ class Readers:
                     self.reads[1] += 1
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_no_wrong_byte_while_the_service_is_killed_again_and_again(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, kills: int
 ) -> None:
     spec = write_spec(tmp_path / "endless.toml", steps=10**9)
     with Client(server.address, patience=DEADLINE) as client:
@@ -130,7 +131,7 @@ def test_no_wrong_byte_while_the_service_is_killed_again_and_again(
         job.parameters(wait=DEADLINE)
         readers = Readers(server.address, job.id)
         with job.mirror() as mirror:
-            for _ in range(4):
+            for _ in range(kills):
                 readers.read_on()
                 server.stop(signal.SIGKILL)
                 time.sleep(0.2)  # for calls while it is away

@@ -102,7 +102,7 @@ def killed_then_resumed(spec: Path, folder: Path, seed: int) -> str:
     return digest(folder)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_runs_end_with_the_undisturbed_runs_bits(
     tmp_path: Path, undisturbed: tuple[Path, str], seed: int
 ) -> None:

@@ -198,7 +198,9 @@ def stop(server: Server, name: str) -> str:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("workers", "rank"), [(1, 0), (2, 0), (2, 1)])
+@pytest.mark.parametrize(
+    ("workers", "rank"), [(1, 0), pytest.param(2, 0, marks=pytest.mark.full), (2, 1)]
+)
 def test_a_stopped_rank_is_named_and_the_job_resumes(
     server: Server,
     client: Client,
@@ -242,7 +244,7 @@ def test_a_stopped_mpirun_or_supervisor_is_named_though_the_ranks_train(
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("looping", [0, 1])
+@pytest.mark.parametrize("looping", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_an_endless_loop_is_reported_with_its_stack(
     server: Server, client: Client, tmp_path: Path, undisturbed: str, looping: int
 ) -> None:

@@ -169,10 +169,10 @@ def held(server: Server, job: JobHandle, step: int, since: int = 0) -> Iterator[
     ("workers", "optimizer", "victim"),
     [
         (1, "adam", "first rank"),
-        (1, "sgd", "supervisor"),
+        pytest.param(1, "sgd", "supervisor", marks=pytest.mark.full),
         (2, "adam", "mpirun"),
         (2, "sgd", "last rank"),
-        (2, "adam", "first rank"),
+        pytest.param(2, "adam", "first rank", marks=pytest.mark.full),
         (2, "sgd", "supervisor"),
     ],
 )
