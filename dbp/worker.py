@@ -234,7 +234,7 @@ def _run(launch: JsonObject, rank: int, reporter: Reporter | None, heartbeat: He
             wait = SpaceWait(control, reporter.note_disk_full, heartbeat)
             folder = wait(
                 lambda: (
-                    RunFolder.prepare(run, document, overwrite=True)
+                    RunFolder.prepare(run, document, overwrite=True, below=run.parent)
                     if terms is None
                     else RunFolder.resume(run, document)
                 )

@@ -114,7 +114,7 @@ def make_folder(path: Path, mode: int = 0o777, *, below: Path | None = None) -> 
     Entries that exist are fsynced, too, once in this process: a process that was killed may
     have made them, and a power cut would take them with all that is written to them.
     """
-    path = path.absolute()
+    path, below = path.absolute(), None if below is None else below.absolute()
     if not path.is_dir():
         if path.parent != below:
             make_folder(path.parent, mode, below=below)

@@ -101,8 +101,15 @@ class RunFolder(Sink):
         return cls.prepare(path, document)
 
     @classmethod
-    def prepare(cls, path: Path, document: JsonObject, *, overwrite: bool = False) -> Self:
-        """Make and lock the folder, and write the spec.
+    def prepare(
+        cls,
+        path: Path,
+        document: JsonObject,
+        *,
+        overwrite: bool = False,
+        below: Path | None = None,
+    ) -> Self:
+        """Make and lock the folder, and write the spec. ``below``: as for ``make_folder``.
 
         Raises Conflict if the folder contains a run, finished or not, or other files; with
         ``overwrite`` only if a run in it is still active. Even then only a run's own files are
@@ -112,7 +119,7 @@ class RunFolder(Sink):
         with _writing(path):
             if path.exists() and not path.is_dir():
                 raise Conflict(f"{path}: is not a folder; choose another one for the run")
-            make_folder(path)
+            make_folder(path, below=below)
             lock = RunLock.take(path)
             try:
                 earlier = holds_run(path)

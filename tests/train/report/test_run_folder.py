@@ -43,6 +43,14 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
+def test_a_folder_whose_parent_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    parent = tmp_path / "job"
+
+    with pytest.raises(InvalidInput):
+        RunFolder.prepare(parent / "run", {}, below=parent)
+    assert not parent.exists()
+
+
 def test_a_run_leaves_four_complete_files(tmp_path: Path) -> None:
     spec = document(epochs=3, dtype="float32")
     setup = make_setup(spec, samples(20), validation=samples(9, seed=2))
