@@ -84,14 +84,16 @@ class Bearer:
         if self._credentials.encrypted:
             return Route(None, _authorization(token))
         own = self._own_socket()
-        if own is not None:
-            check_socket(own)
-            return Route(own, _authorization(token), local=True)
-        if token:
+        if own is None and token:
             self._check_listener()
-        elif self._near and listening_users(self._port) == set():
-            raise self._absent()
-        return Route(None, _authorization(token))
+        elif own is None and self._near:
+            if listening_users(self._port) == set():
+                raise self._absent()
+            own = self._own_socket()  # of a service that began to listen after the first look
+        if own is None:
+            return Route(None, _authorization(token))
+        check_socket(own)
+        return Route(own, _authorization(token), local=True)
 
     def _own_socket(self) -> Path | None:
         """Return the socket of this user's service at the port, if there is one."""

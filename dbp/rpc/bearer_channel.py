@@ -36,6 +36,11 @@ class BearerChannel(WrappedChannel):
         self._bearer = bearer
         self._open_socket = open_socket
         self._sockets: dict[Path, grpc.aio.Channel] = {}
+        self._closed = False
+
+    async def close(self, grace: float | None = None) -> None:
+        self._closed = True
+        await super().close(grace)
 
     @property
     def is_local(self) -> bool:
@@ -46,6 +51,8 @@ class BearerChannel(WrappedChannel):
         made: dict[grpc.aio.Channel, Call] = {}
 
         def call(*request: Any, metadata: Any = None, **settings: Any) -> Any:
+            if self._closed:  # before the route: without a listener there is none
+                raise grpc.aio.UsageError("Channel is closed.")
             route = self._bearer.route()
             channel = self._to(route.socket)
             if channel not in made:

@@ -76,6 +76,8 @@ def bind(
 ) -> Addresses:
     """Bind a server's listeners and return their addresses.
 
+    A client that sees this port in use finds the note about it: the note comes first.
+
     Args:
         server: The server.
         places: Where the socket lies.
@@ -88,8 +90,13 @@ def bind(
     _bind_socket(server, places)
     tcp = ""
     if config.port is not None:
-        tcp = _bind_tcp(server, config.host, config.port, credentials)
-        places.note_port(int(tcp.rpartition(":")[2]), token_file)
+        with _refusing(config.host, config.port):
+            _try_port(config.host, config.port)
+            if config.port:
+                places.note_port(config.port, token_file)
+            tcp = _bind_tcp(server, config.host, config.port, credentials)
+        if not config.port:
+            places.note_port(int(tcp.rpartition(":")[2]), token_file)
     return Addresses(f"{UNIX}{places.socket}", tcp)
 
 
@@ -106,25 +113,32 @@ def _bind_socket(server: grpc.aio.Server, places: Places) -> None:
     places.close_to_others()
 
 
-def _bind_tcp(
-    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
-) -> str:
-    shown = f"[{host}]" if ":" in host else host
+@contextlib.contextmanager
+def _refusing(host: str, port: int) -> Iterator[None]:
     try:
-        _try_port(host, port)
-        address = f"{shown}:{port}"
-        bound = (
-            server.add_insecure_port(address)
-            if credentials is None
-            else server.add_secure_port(address, credentials)
-        )
+        yield
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "cannot be opened"
         raise Conflict(
-            f"{shown}:{port}: {reason}; stop the program that listens there, or choose "
+            f"{_shown(host)}:{port}: {reason}; stop the program that listens there, or choose "
             "another port with --port (0: any free one)"
         ) from error
-    return f"{shown}:{bound}"
+
+
+def _bind_tcp(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
+) -> str:
+    address = f"{_shown(host)}:{port}"
+    bound = (
+        server.add_insecure_port(address)
+        if credentials is None
+        else server.add_secure_port(address, credentials)
+    )
+    return f"{_shown(host)}:{bound}"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _try_port(host: str, port: int) -> None:

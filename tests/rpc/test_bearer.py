@@ -168,6 +168,20 @@ async def test_a_port_at_which_no_program_listens_is_noticed_before_the_call(
     assert machine.at_port.calls == []
 
 
+async def test_a_service_that_begins_to_listen_after_the_first_look_is_found(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins(_: int) -> set[int]:
+        machine.places.note_port(machine.port, Path("/owner.token"))
+        return {os.geteuid()}
+
+    monkeypatch.setattr(bearer, "listening_users", begins)
+
+    await call(machine.address)
+
+    assert (len(machine.own.calls), machine.at_port.calls) == (1, [])
+
+
 async def test_a_socket_that_others_can_open_gets_no_call(machine: Machine) -> None:
     machine.places.note_port(machine.port, Path("/owner.token"))
     machine.places.socket.chmod(0o666)

@@ -24,13 +24,22 @@ def config(state: Path, **changes: Any) -> ServerConfig:
 
 
 class Binding:
-    """Binds the socket as gRPC does; ``modes``: of each socket when it was bound."""
+    """Binds the socket as gRPC does; ``modes``: of each socket when it was bound.
+
+    ``noted``: the notes about ports when a port was bound.
+    """
 
     def __init__(self) -> None:
         self.modes: list[int] = []
+        self.noted: list[str] = []
+        self.folder = Path()
 
     def add_insecure_port(self, address: str) -> int:
         path = address.removeprefix("unix:")
+        if path == address:
+            self.noted = [note.name for note in self.folder.glob("tcp-*.json")]
+            return int(address.rpartition(":")[2])
+        self.folder = Path(path).parent
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
         self.modes.append(stat.S_IMODE(Path(path).stat().st_mode))
@@ -52,6 +61,21 @@ def test_a_socket_is_closed_to_others_from_the_moment_it_is_bound(
     assert [mode & 0o077 for mode in server.modes] == [0]
     assert stat.S_IMODE(places.socket.stat().st_mode) == 0o600
     assert after == 0, "files of others get the modes that their makers choose"
+    places.close()
+
+
+def test_a_port_is_noted_before_it_is_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places, server = Places(tmp_path), Binding()
+
+    bind(server, places, config(tmp_path, port=port), tmp_path / "token", None)  # type: ignore[arg-type]
+
+    assert server.noted == [f"tcp-{port}.json"]
     places.close()
 
 

@@ -15,7 +15,7 @@ from dbp.client.async_client import AsyncClient
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.transport.patience import Patience
 from dbp.client.transport.streams import JobUpdate
-from dbp.errors import DeadlineExceeded, NotFound, Unavailable
+from dbp.errors import ClientClosed, DeadlineExceeded, NotFound, Unavailable
 from dbp.job.state import Event, EventKind, State
 from dbp.jobs.store import Store
 from dbp.jobs.watch import EventBroadcaster
@@ -227,18 +227,25 @@ async def items_of(client: AsyncClient, job_id: str, kind: str) -> AsyncIterator
         yield item
 
 
-@pytest.mark.parametrize("kind", ["updates", "log", "parameters"])
-async def test_a_stream_is_opened_again_until_something_listens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    cuts: list[Unavailable] = []
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> list[NoListener]:
+    """The errors of streams that were opened while nothing listened."""
+    found: list[NoListener] = []
     again = Patience.again
 
     async def noted(self: Patience, error: Unavailable) -> None:
-        cuts.append(error)
+        if isinstance(error, NoListener):
+            found.append(error)
         await again(self, error)
 
     monkeypatch.setattr(Patience, "again", noted)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["updates", "log", "parameters"])
+async def test_a_stream_is_opened_again_until_something_listens(
+    tmp_path: Path, refusals: list[NoListener], kind: str
+) -> None:
     launcher = FakeLauncher()
     async with serving(tmp_path / "state", launcher=launcher) as service:
         port = parse_address(service.address)[1]
@@ -249,12 +256,31 @@ async def test_a_stream_is_opened_again_until_something_listens(
         items = items_of(client, run.id, kind)
         await asyncio.wait_for(anext(items), DEADLINE)
         rest = asyncio.create_task(exhaust(items))
-    await until(lambda: sum(isinstance(cut, NoListener) for cut in cuts) > 1)
+    await until(lambda: len(refusals) > 1)
     async with client, serving(tmp_path / "state", launcher=launcher, port=port):
         launcher.runs[run.id].write_result("succeeded")
         launcher.runs[run.id].end(Exit(exit_code=0))
 
         await asyncio.wait_for(rest, DEADLINE)
+
+
+async def test_a_client_that_is_closed_while_nothing_listens_ends_its_streams(
+    tmp_path: Path, refusals: list[NoListener]
+) -> None:
+    async with serving(tmp_path / "state") as service:
+        client = AsyncClient(service.address, patience=math.inf)
+        run = await service.start()
+        updates = client.watch(run.id)
+        await anext(updates)
+        watching = asyncio.create_task(exhaust(updates))
+    await until(lambda: len(refusals) > 1)
+
+    await client.close()
+
+    with pytest.raises(ClientClosed):
+        await asyncio.wait_for(watching, DEADLINE)
+    with pytest.raises(ClientClosed):
+        await asyncio.wait_for(anext(client.watch()), DEADLINE)
 
 
 async def exhaust(items: AsyncIterator[object]) -> None:
