@@ -110,6 +110,11 @@ def service_at(port: int) -> OwnService | None:
     return None
 
 
+def is_noted(port: int) -> bool:
+    """Return whether a service of this user has had a TCP port, though it may be gone."""
+    return any((folder / f"tcp-{port}.json").exists() for folder in runtime_folders())
+
+
 def _listens(path: Path) -> bool:
     """Return whether a process listens at a Unix socket; does not wait for it."""
     with socket.socket(socket.AF_UNIX) as probe:

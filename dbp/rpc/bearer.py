@@ -13,12 +13,13 @@ import ipaddress
 import pwd
 import socket
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias, final
 
 from dbp.access.listeners import listening_users
-from dbp.access.places import check_socket, service_at
+from dbp.access.places import check_socket, is_noted, service_at
 from dbp.errors import InvalidInput, Unavailable
 from dbp.rpc.address import parse_address, socket_of
 from dbp.rpc.credentials import Credentials
@@ -87,9 +88,12 @@ class Bearer:
         if own is None and token:
             self._check_listener()
         elif own is None and self._near:
-            if listening_users(self._port) == set():
+            users = listening_users(self._port)
+            if users == set():
                 raise self._absent()
             own = self._own_socket()  # of a service that began to listen after the first look
+            if own is None and users and is_noted(self._port):
+                self._check_trusted(users, "so no call is made: your service had this port")
         if own is None:
             return Route(None, _authorization(token))
         check_socket(own)
@@ -122,11 +126,14 @@ class Bearer:
             )
         if not users:
             raise self._absent()
+        self._check_trusted(users, "so no token is sent")
+
+    def _check_trusted(self, users: Set[int], consequence: str) -> None:
         strangers = users - self._credentials.trusted_users()
         if strangers:
             raise Unavailable(
                 f"{self._address}: the program that listens there belongs to "
-                f"{_user_text(min(strangers))}, not to you or root, so no token is sent; if "
+                f"{_user_text(min(strangers))}, not to you or root, {consequence}; if "
                 "this user runs the service, set DBP_SERVICE_USER to the name"
             )
 

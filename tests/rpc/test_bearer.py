@@ -182,6 +182,20 @@ async def test_a_service_that_begins_to_listen_after_the_first_look_is_found(
     assert (len(machine.own.calls), machine.at_port.calls) == (1, [])
 
 
+async def test_a_stranger_at_the_port_of_ones_killed_service_gets_no_call(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bearer, "listening_users", lambda _: {4321})
+    await call(machine.address)  # such as a service of theirs
+    machine.places.note_port(machine.port, Path("/owner.token"))
+    monkeypatch.setattr(bearer, "service_at", lambda _: None)
+
+    with pytest.raises(Unavailable, match="uid 4321, not to you or root, so no call is made"):
+        await call(machine.address)
+
+    assert len(machine.at_port.calls) == 1
+
+
 async def test_a_socket_that_others_can_open_gets_no_call(machine: Machine) -> None:
     machine.places.note_port(machine.port, Path("/owner.token"))
     machine.places.socket.chmod(0o666)
