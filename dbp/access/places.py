@@ -99,11 +99,8 @@ def service_at(port: int) -> OwnService | None:
     A service that was killed leaves its note, and another program may have its port since: a
     note counts only while something listens at its socket.
     """
-    for folder in runtime_folders():
-        note = folder / f"tcp-{port}.json"
-        with contextlib.suppress(FileNotFoundError, DataLoss, Unavailable, KeyError):
-            check_private(folder)
-            check_private(note)
+    for note in _notes(port):
+        with contextlib.suppress(FileNotFoundError, DataLoss, KeyError):
             found = read_json(note)
             if found is not None and _listens(Path(str(found["socket"]))):
                 return OwnService(Path(str(found["socket"])), Path(str(found["token_file"])))
@@ -112,7 +109,19 @@ def service_at(port: int) -> OwnService | None:
 
 def is_noted(port: int) -> bool:
     """Return whether a service of this user has had a TCP port, though it may be gone."""
-    return any((folder / f"tcp-{port}.json").exists() for folder in runtime_folders())
+    return bool(_notes(port))
+
+
+def _notes(port: int) -> list[Path]:
+    """Return the notes about a port; one that another user can have made does not count."""
+    found = []
+    for folder in runtime_folders():
+        note = folder / f"tcp-{port}.json"
+        with contextlib.suppress(FileNotFoundError, Unavailable):
+            check_private(folder)
+            check_private(note)
+            found.append(note)
+    return found
 
 
 def _listens(path: Path) -> bool:

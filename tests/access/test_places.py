@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from dbp.access.listeners import listening_users
-from dbp.access.places import Places, check_socket, runtime_folders, service_at, socket_path
+from dbp.access.places import (
+    Places,
+    check_socket,
+    is_noted,
+    runtime_folders,
+    service_at,
+    socket_path,
+)
 from dbp.errors import InvalidInput, Unavailable
 
 
@@ -120,6 +127,8 @@ def test_the_note_of_a_killed_service_is_not_believed(state: Path) -> None:
     assert service_at(5327) is None
     places.socket.unlink()
     assert service_at(5327) is None
+    assert is_noted(5327)
+    assert not is_noted(5328)
 
 
 @contextmanager
@@ -137,6 +146,16 @@ def test_a_note_that_others_could_have_written_is_not_read(state: Path) -> None:
 
     with listening_at(places.socket):
         assert service_at(5327) is None
+    assert not is_noted(5327)
+
+
+def test_a_note_in_a_folder_that_is_open_to_others_does_not_count(state: Path) -> None:
+    places = Places(state)
+    places.note_port(5327, state / "owner.token")
+    places.socket.parent.chmod(0o755)
+
+    assert not is_noted(5327)
+    assert service_at(5327) is None
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc/net/tcp")
