@@ -92,8 +92,9 @@ def bind(
     if config.port is not None:
         with _refusing(config.host, config.port):
             _try_port(config.host, config.port)
-            if config.port:
-                places.note_port(config.port, token_file)
+        if config.port:
+            places.note_port(config.port, token_file)
+        with _refusing(config.host, config.port):
             tcp = _bind_tcp(server, config.host, config.port, credentials)
         if not config.port:
             places.note_port(int(tcp.rpartition(":")[2]), token_file)
@@ -115,6 +116,7 @@ def _bind_socket(server: grpc.aio.Server, places: Places) -> None:
 
 @contextlib.contextmanager
 def _refusing(host: str, port: int) -> Iterator[None]:
+    """Turn an error of opening the port into Conflict."""
     try:
         yield
     except (OSError, RuntimeError) as error:

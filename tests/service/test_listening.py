@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -76,6 +77,27 @@ def test_a_port_is_noted_before_it_is_bound(
     bind(server, places, config(tmp_path, port=port), tmp_path / "token", None)  # type: ignore[arg-type]
 
     assert server.noted == [f"tcp-{port}.json"]
+    places.close()
+
+
+def test_a_note_that_cannot_be_written_is_no_fault_of_the_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    places = Places(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "note_port", full)
+    with pytest.raises(OSError, match="No space left"):
+        bind(Binding(), places, config(tmp_path, port=0), tmp_path / "token", None)  # type: ignore[arg-type]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places.socket.unlink()
+    with pytest.raises(OSError, match="No space left"):
+        bind(Binding(), places, config(tmp_path, port=port), tmp_path / "token", None)  # type: ignore[arg-type]
     places.close()
 
 
