@@ -21,6 +21,7 @@ class LaunchRequest:
     """An attempt to launch. The launcher makes ``folder``, for the attempt's files.
 
     Attributes:
+        service_file: In the state folder; ``folder`` and ``run`` are made only below it.
         run: Run folder of the job: its attempts share checkpoints and metrics.
         resume: Resume the run in that folder, if there is one.
         published: Roll-backs and step of the newest published version; (0, 0) for none.
