@@ -33,7 +33,7 @@ def facts() -> JsonObject:
         "cores": core_count(),
         "hardware_threads": usable_cores(),
         "load": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         **versions,
     }
