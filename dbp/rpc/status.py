@@ -178,9 +178,10 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> DbpError:
         return Unavailable(_unreached_text(text))
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"the service did not answer in time: {SILENCE_CAUSE}")
-    if error.code() is grpc.StatusCode.CANCELLED:  # gRPC's answer while a server stops
+    if error.code() is grpc.StatusCode.CANCELLED:  # by gRPC, for the server
         return Unavailable(
-            "the service is stopping and did not finish the call; ask again once it is back"
+            "the service is stopping, or has more calls than it can take, and did not finish "
+            "this one; ask again"
         )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Unavailable(

@@ -6,6 +6,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import grpc
 import pytest
 
 from dbp.errors import InvalidInput
@@ -17,6 +18,12 @@ from dbp.rpc.channel import (
 )
 from dbp.service.open_files import CONNECTIONS
 from dbp.v1 import job_service_pb2, parameter_service_pb2
+from dbp.v1.job_service_pb2_grpc import (
+    JobServiceServicer,
+    JobServiceStub,
+    add_JobServiceServicer_to_server,
+)
+from tests.deadline import DEADLINE
 
 # Sent a second time it takes back what the first did.
 NOT_TWICE = {"UndoLabel"}
@@ -68,3 +75,38 @@ def test_exactly_the_unary_methods_are_tried_again() -> None:
         for method in service.methods
         if not method.server_streaming and method.name not in NOT_TWICE
     }
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_call_that_a_busy_or_restarting_service_drops_is_made_again(
+    tmp_path: Path, code: grpc.StatusCode
+) -> None:
+    calls = 0
+
+    class Dropping(JobServiceServicer):
+        async def ListJobs(  # noqa: N802
+            self,
+            request: job_service_pb2.ListJobsRequest,
+            context: grpc.aio.ServicerContext[
+                job_service_pb2.ListJobsRequest, job_service_pb2.ListJobsResponse
+            ],
+        ) -> job_service_pb2.ListJobsResponse:
+            nonlocal calls
+            calls += 1
+            if calls < 3:
+                await context.abort(code)
+            return job_service_pb2.ListJobsResponse(next_page_token="answered")
+
+    server = grpc.aio.server()
+    add_JobServiceServicer_to_server(Dropping(), server)
+    server.add_insecure_port(f"unix:{tmp_path}/service.sock")
+    await server.start()
+    (tmp_path / "service.sock").chmod(0o600)
+    try:
+        async with connect(f"unix:{tmp_path}/service.sock") as channel:
+            request = job_service_pb2.ListJobsRequest()
+            answer = await JobServiceStub(channel).ListJobs(request, timeout=DEADLINE)
+    finally:
+        await server.stop(None)
+
+    assert (answer.next_page_token, calls) == ("answered", 3)

@@ -199,7 +199,7 @@ def test_a_host_without_an_address_is_named_with_the_reason(text: str) -> None:
     [
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded, "did not answer in time"),
         (grpc.StatusCode.UNIMPLEMENTED, errors.Unavailable, "no dbp service, or an older one"),
-        (grpc.StatusCode.CANCELLED, errors.Unavailable, "is stopping and did not finish"),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable, "is stopping, or has more calls"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ResourceExhausted, "odd"),
         (grpc.StatusCode.NOT_FOUND, errors.NotFound, "odd"),
         (grpc.StatusCode.INTERNAL, DbpError, "odd"),
