@@ -33,6 +33,7 @@ from dbp.bench.machine import facts, facts_text
 from dbp.bench.measurement import Bench
 from dbp.bench.rounds import Measured, Runner, Settings, measure
 from dbp.cores import usable_cores
+from dbp.errors import TrainingFailed
 from dbp.quantities import count_text
 from dbp.text_table import aligned
 
@@ -42,11 +43,15 @@ WORKLOADS: Final = ("wide", "medium")
 SECONDS: Final = 280.0  # and the last measurement, within five minutes
 SETUP: Final = """#!/bin/sh
 # Makes a virtual environment beside this file, from the wheels beside it: sh setup.sh PYTHON
+# It sees the packages of PYTHON, which may be that of a virtual environment itself.
 set -eu
 folder=$(cd "$(dirname "$0")" && pwd)
-"${1:-python3}" -m venv --system-site-packages "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet --no-index \\
+given=${1:-python3}
+"$given" -m venv --clear --without-pip "$folder/venv"
+"$given" -m pip --python "$folder/venv/bin/python" install --quiet --no-index \\
   --find-links "$folder/wheels" 'dbp[mpi]'
+own=$("$folder/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+"$given" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$own/given.pth"
 """
 
 
@@ -65,23 +70,34 @@ def run(
     show: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[int, Measured]:
-    """Return the samples by the number of cores."""
+    """Return the samples by the number of cores; what ``seconds`` cut short is left out."""
     found = {cores: Measured() for cores in benches}
     end = clock() + seconds
-    for _ in range(rounds):
-        for cores, bench in benches.items():
-            left = end - clock()
-            if left <= 0:
-                return found
-            part = measure(
+    for cores, bench in list(benches.items()) * rounds:
+        left = end - clock()
+        if left <= 0:
+            return found
+        part = Measured()
+        try:
+            measure(
                 bench, Settings(workloads, COLUMNS, 1, seconds=left),
                 show=lambda line, cores=cores: show(f"{count_text(cores, 'core')}, {line}"),  # type: ignore[misc]
-                clock=clock,
+                clock=clock, measured=part,
             )  # fmt: skip
-            found[cores].missing.update(part.missing)
-            for cell, samples in part.samples.items():
-                found[cores].samples.setdefault(cell, []).extend(samples)
+        except TrainingFailed:
+            if clock() < end:
+                raise
+        _merge(found[cores], part)
     return found
+
+
+def _merge(found: Measured, part: Measured) -> None:
+    """Add a round; a cell of which there are samples is not missing."""
+    for cell, samples in part.samples.items():
+        found.samples.setdefault(cell, []).extend(samples)
+    for cell, reason in part.missing.items():
+        if not any(found.samples[cell]):
+            found.missing[cell] = reason
 
 
 def rows(figures: Mapping[int, Figures], workloads: Sequence[str]) -> list[list[str]]:

@@ -10,6 +10,7 @@ import pytest
 from dbp.bench.column import Column
 from dbp.bench.figures import Figures
 from dbp.bench.measurement import Sample
+from dbp.errors import TrainingFailed
 from tests.benchmarks import many_cores
 
 pytestmark = pytest.mark.processes
@@ -59,6 +60,36 @@ def test_every_core_count_is_measured_before_the_second_round(
     assert head[:2] == ["cores", "exact"]
     assert (one[:2], one[-1]) == (["1", "1000"], "1.00")
     assert two[:2] == ["2", "500"]
+
+
+def test_a_measurement_that_the_time_cuts_short_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbp.bench.column.find_spec", lambda name: name)
+    clock = Clock()
+
+    class Slow(Fake):
+        """As a bench: it fails after its limit."""
+
+        def measure(
+            self, name: str, column: Column, steps: int, warmup: int, *, limit: float
+        ) -> Sample:
+            if limit < 10:
+                clock.now += limit
+                raise TrainingFailed("not done")
+            return super().measure(name, column, steps, warmup, limit=limit)
+
+    benches = {1: Slow(tmp_path, 1, clock)}
+    found = many_cores.run(benches, ["medium"], 55, 9, clock=lambda: clock.now)
+
+    assert clock.now == 55
+    assert [bool(sample) for sample in found[1].samples["medium", "exact"]] == [True]
+    assert found[1].missing == {}
+    clock.now = 0.0
+    with pytest.raises(TrainingFailed):
+        many_cores.run(
+            {1: Slow(tmp_path, 1, clock)}, ["medium"], 5, 9, clock=lambda: 0.9 * clock.now
+        )
 
 
 def test_the_script_that_installs_offline_is_valid(tmp_path: Path) -> None:
