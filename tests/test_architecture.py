@@ -49,7 +49,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "nn": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
-    "optim": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
+    "optim": (
+        {"access.private_folder", "errors", "quantities", "registry", "random"},
+        {"numpy", "platformdirs"},
+    ),
     "data": (
         {"errors", "quantities", "registry", "random", "data_access", "data_roots",
          "file_pattern", "column_names", "printable"},
@@ -206,7 +209,7 @@ MAX_FUNCTION_LINES = 50
 # check other programs, and the parent of mpirun, which owns the terminal.
 MAY_START_PROCESSES = (
     "bench/measurement.py", "launch/", "link/child.py", "cli/demo.py", "cli/mpirun/parent.py",
-    "cli/doctor/probe.py", "service/check_pool.py",
+    "cli/doctor/probe.py", "service/check_pool.py", "optim/compiled.py",
 )  # fmt: skip
 
 MAY_USE_SQLITE = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
-from dbp.optim.adam_rule import adam_rule
+from dbp.optim.adam_kernel import adam_kernel, update_adam
+from dbp.optim.adam_rule import AdamRates
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.registry import option
 
@@ -30,6 +31,9 @@ class Adam(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")
 
+    def passes_once(self, dtype: np.dtype[Any]) -> bool:
+        return not self.weight_decay and adam_kernel(dtype) is not None
+
     def update(
         self,
         parameters: Vector,
@@ -44,14 +48,5 @@ class Adam(Optimizer):
         if weight_decay:
             np.multiply(parameters, weight_decay, out=scratch[0])
             gradient += scratch[0]
-        adam_rule(
-            parameters,
-            gradient,
-            slots,
-            scratch,
-            step=step,
-            learning_rate=learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            epsilon=self.epsilon,
-        )
+        rates = AdamRates(step, learning_rate, self.beta1, self.beta2, self.epsilon)
+        update_adam(parameters, gradient, slots, scratch, rates)

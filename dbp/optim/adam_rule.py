@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from dbp.optim.optimizer import Vector
+
+
+@final
+@dataclass(frozen=True)
+class AdamRates:
+    """The numbers of the rule in one update; ``step`` counts from 1."""
+
+    step: int
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+
+    @property
+    def root_scale(self) -> float:
+        """Factor of sqrt(v) that makes it sqrt(v^)."""
+        return 1 / math.sqrt(1 - self.beta2**self.step)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate with the factor that makes m m^."""
+        return self.learning_rate / (1 - self.beta1**self.step)
 
 
 def adam_rule(
@@ -14,12 +38,7 @@ def adam_rule(
     gradient: Vector,
     slots: dict[str, Vector],
     scratch: tuple[Vector, Vector],
-    *,
-    step: int,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
+    rates: AdamRates,
 ) -> None:
     """m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; p <- p - lr m^ / (sqrt(v^) + epsilon).
 
@@ -28,16 +47,16 @@ def adam_rule(
     """
     m, v = slots["m"], slots["v"]
     first, second = scratch
-    m *= beta1
-    np.multiply(gradient, 1 - beta1, out=first)
+    m *= rates.beta1
+    np.multiply(gradient, 1 - rates.beta1, out=first)
     m += first
-    v *= beta2
+    v *= rates.beta2
     np.multiply(gradient, gradient, out=first)
-    first *= 1 - beta2
+    first *= 1 - rates.beta2
     v += first
     np.sqrt(v, out=first)
-    first *= 1 / math.sqrt(1 - beta2**step)
-    first += epsilon
+    first *= rates.root_scale
+    first += rates.epsilon
     np.divide(m, first, out=second)
-    second *= learning_rate / (1 - beta1**step)
+    second *= rates.rate
     parameters -= second

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
-from dbp.optim.adam_rule import adam_rule
+import numpy as np
+
+from dbp.optim.adam_kernel import adam_kernel, update_adam
+from dbp.optim.adam_rule import AdamRates
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.registry import option
 
@@ -25,6 +28,9 @@ class AdamW(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v")
 
+    def passes_once(self, dtype: np.dtype[Any]) -> bool:
+        return not self.weight_decay and adam_kernel(dtype) is not None
+
     def update(
         self,
         parameters: Vector,
@@ -38,14 +44,5 @@ class AdamW(Optimizer):
     ) -> None:
         if weight_decay:
             parameters *= 1 - learning_rate * weight_decay
-        adam_rule(
-            parameters,
-            gradient,
-            slots,
-            scratch,
-            step=step,
-            learning_rate=learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            epsilon=self.epsilon,
-        )
+        rates = AdamRates(step, learning_rate, self.beta1, self.beta2, self.epsilon)
+        update_adam(parameters, gradient, slots, scratch, rates)

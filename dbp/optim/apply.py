@@ -2,7 +2,8 @@
 
 A parameter group is a range of neighboring parameters with the same learning-rate factor and
 weight decay; biases, for instance, have their own factor. Each group is updated in blocks that
-stay in the cache while the optimizer passes over them several times.
+stay in the cache while the optimizer passes over them several times, or as a whole if it passes
+over it once.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class Updater:
         self.size = max((place.stop for place in slices.values()), default=0)
         self.shard = shard or whole(self.size)
         self.slots = zero_slots(optimizer, self.size, dtype)
+        self._block = BLOCK
+        if optimizer.passes_once(np.dtype(dtype)):
+            self._block = max(BLOCK, self.size)
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
         self._blocks_of: tuple[Vector, Vector, list[list[_Block]]] | None = None
@@ -196,8 +200,8 @@ class Updater:
     def _blocks(self, group: ParameterGroup) -> Iterator[slice]:
         """Yield the shard's part of a group, in blocks that stay in the cache."""
         part = self.shard.intersect(group.span)
-        for start in range(part.start, part.stop, BLOCK):
-            yield slice(start, min(start + BLOCK, part.stop))
+        for start in range(part.start, part.stop, self._block):
+            yield slice(start, min(start + self._block, part.stop))
 
     def _view(self, block: slice, parameters: Vector, gradient: Vector) -> _Block:
         size = block.stop - block.start

@@ -107,6 +107,13 @@ class Optimizer(ABC):
     def slot_names(self) -> tuple[str, ...]:
         """Return names of the state vectors, each as long as the parameters, 0 at the start."""
 
+    def passes_once(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether ``update`` reads its vectors once and uses no temporary memory.
+
+        They are then given whole, not in blocks that stay in the cache.
+        """
+        return False
+
     @abstractmethod
     def update(
         self,

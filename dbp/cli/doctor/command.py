@@ -37,6 +37,11 @@ LIBRARY_PROBE: Final = (
 RANKS_PROBE: Final = (
     "from mpi4py import MPI; w = MPI.COMM_WORLD; w.Get_rank() or print('size', w.Get_size())"
 )
+KERNEL_PROBE: Final = (
+    "import numpy\nfrom dbp.optim.adam_kernel import SOURCE, adam_kernel\n"
+    "from dbp.optim.compiled import load\nload(SOURCE)\n"
+    "assert adam_kernel(numpy.dtype('float32')), 'it rounds in another way than numpy'"
+)
 BLAS_PROBE: Final = (
     "import json, numpy, threadpoolctl; print(json.dumps(threadpoolctl.threadpool_info()))"
 )
@@ -83,6 +88,7 @@ def examine() -> Iterator[Finding]:
         yield _match(mpirun, library.value)
     yield _cores()
     yield _blas()
+    yield _kernel()
     yield _shared_memory()
     yield _user()
 
@@ -180,6 +186,15 @@ def _blas() -> Finding:
         f"{count_text(blas['num_threads'], 'thread')} by itself"
     )
     return Finding("BLAS", "ok", f"{value}, 1 a rank under dbp")
+
+
+def _kernel() -> Finding:
+    done = run_probe(python_command(KERNEL_PROBE))
+    if done.returncode == 0:
+        return Finding("compiled Adam", "ok", "with numpy's bits")
+    reason = (done.stderr.strip().splitlines() or ["unknown"])[-1].partition(": ")[2]
+    fix = "training works without it; with a C compiler (gcc) updates of Adam are faster"
+    return Finding("compiled Adam", "warning", f"none: {reason}", fix)
 
 
 def _shared_memory() -> Finding:

@@ -209,8 +209,17 @@ def test_settings_of_the_user_that_stop_mpi_are_named(monkeypatch: pytest.Monkey
     assert "OMPI_MCA_btl" in found["both together"]["fix"]
 
 
+def test_a_missing_kernel_is_a_warning_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBP_KERNELS", "numpy")
+
+    found = findings([], 0)["compiled Adam"]
+
+    assert (found["verdict"], found["value"]) == ("warning", "none: DBP_KERNELS=numpy")
+    assert "training works without it" in found["fix"]
+
+
 def test_the_text_form_names_every_check() -> None:
     result = CliRunner().invoke(doctor.doctor, [])
 
-    for name in ("python", "mpirun", "MPI library", "BLAS", "shared memory", "user"):
+    for name in ("python", "mpirun", "MPI library", "BLAS", "compiled Adam", "user"):
         assert name in result.output

@@ -1,0 +1,105 @@
+"""Adam's rule in one pass, compiled, where its bits are those of numpy's calls."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+
+from dbp.optim.adam_rule import AdamRates, adam_rule
+from dbp.optim.compiled import NotCompiledError, load
+from dbp.optim.optimizer import Vector
+
+logger = logging.getLogger("dbp")
+
+SOURCE: Final = Path(__file__).with_name("adam.c")
+_COMPARED: Final = 1_003  # elements: whole vector instructions, and a rest
+_STEPS: Final = 3
+
+
+@final
+class AdamKernel:
+    """The compiled rule for vectors of one type."""
+
+    def __init__(self, function: Callable[..., None], dtype: np.dtype[Any]) -> None:
+        """``function`` is one of ``adam.c``; ``dtype`` is its type."""
+        self._function = function
+        self._dtype = dtype
+
+    def takes(self, vectors: tuple[Vector, ...]) -> bool:
+        """Whether these are contiguous vectors of its type and of one length."""
+        size = vectors[0].size
+        return all(
+            vector.dtype == self._dtype and vector.flags.c_contiguous and vector.size == size
+            for vector in vectors
+        )
+
+    def run(self, vectors: tuple[Vector, ...], rates: AdamRates) -> None:
+        """As ``adam_rule``; ``vectors``: parameters, gradient, m and v."""
+        self._function(
+            vectors[0].size, *(vector.ctypes.data for vector in vectors),
+            rates.beta1, 1 - rates.beta1, rates.beta2, 1 - rates.beta2,
+            rates.root_scale, rates.epsilon, rates.rate,
+        )  # fmt: skip
+
+
+def update_adam(
+    parameters: Vector,
+    gradient: Vector,
+    slots: dict[str, Vector],
+    scratch: tuple[Vector, Vector],
+    rates: AdamRates,
+) -> None:
+    """As ``adam_rule``, by the compiled kernel where there is one; the bits are the same."""
+    kernel = adam_kernel(parameters.dtype)
+    vectors = parameters, gradient, slots["m"], slots["v"]
+    if kernel is not None and kernel.takes(vectors):
+        kernel.run(vectors, rates)
+    else:
+        adam_rule(parameters, gradient, slots, scratch, rates)
+
+
+@functools.cache
+def adam_kernel(dtype: np.dtype[Any]) -> AdamKernel | None:
+    """Return the kernel for vectors of this type, or None where numpy has to do it."""
+    try:
+        library = load(SOURCE)
+    except NotCompiledError as error:
+        logger.info("Adam is computed by numpy, not by a compiled kernel: %s", error)
+        return None
+    function = getattr(library, f"adam_{dtype.name}", None)
+    if function is None:
+        return None
+    function.restype = None
+    function.argtypes = [ctypes.c_size_t, *[ctypes.c_void_p] * 4, *[ctypes.c_double] * 7]
+    kernel = AdamKernel(function, dtype)
+    if not agrees(kernel, dtype):
+        logger.info("Adam is computed by numpy: the compiled kernel rounds in another way")
+        return None
+    return kernel
+
+
+def agrees(kernel: AdamKernel, dtype: np.dtype[Any]) -> bool:
+    """Return whether a kernel has the bits of ``adam_rule`` on numbers of many magnitudes."""
+    rng = np.random.default_rng(0)
+    powers = 10.0 ** rng.integers(-20, 4, _COMPARED)
+    gradient = (rng.standard_normal(_COMPARED) * powers).astype(dtype)
+    gradient[::97] = 0.0
+    zeros = np.zeros(_COMPARED, dtype)
+    start = rng.standard_normal(_COMPARED).astype(dtype), zeros, zeros
+    ours, theirs = ([vector.copy() for vector in start] for _ in range(2))
+    scratch = np.empty(_COMPARED, dtype), np.empty(_COMPARED, dtype)
+    for step in range(1, _STEPS + 1):
+        rates = AdamRates(step, 1e-3, 0.9, 0.999, 1e-8)
+        kernel.run((ours[0], gradient, ours[1], ours[2]), rates)
+        slots = {"m": theirs[1], "v": theirs[2]}
+        with np.errstate(all="ignore"):
+            adam_rule(theirs[0], gradient, slots, scratch, rates)
+        gradient *= -1.5
+    pairs = zip(ours, theirs, strict=True)
+    return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
