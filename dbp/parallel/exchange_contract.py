@@ -83,6 +83,17 @@ class Exchange(ABC):
     def gather_parameters(self, vector: Buffer) -> None:  # noqa: B027 - only if sharded
         """All-gather a flat vector of which every rank has updated its shard. Collective."""
 
+    def share_parameters(self, size: int) -> Buffer | None:
+        """Return memory for a vector that all ranks hold together, zero. Collective.
+
+        None where each rank has to hold its own: ranks that share no memory, or each of which
+        updates all of it. Call ``parameters_updated`` instead of ``gather_parameters`` for it.
+        """
+        return None
+
+    def parameters_updated(self) -> None:  # noqa: B027 - only if shared
+        """Wait until every rank has updated its shard of the shared parameters. Collective."""
+
     def any_rank(self, flag: bool) -> bool:
         """Return whether the flag is set on any rank, after the sums. Collective, if sharded.
 

@@ -3,7 +3,7 @@
 Every rank writes its subtree sums to memory that all ranks read. Each rank adds up its own
 slice of them in tree order. Barriers separate writing and reading; no messages are sent. A
 sharded step has three: before the sums are read, before the flags of all ranks are, and before
-the parameters are.
+the parameters are. The parameters themselves can lie there, too, once for all ranks.
 """
 
 from __future__ import annotations
@@ -100,6 +100,16 @@ class SharedExchange(Exchange):
             flag = any(other[0] for other in self._flags)
         return flag
 
+    def share_parameters(self, size: int) -> Buffer | None:
+        if not self.sharded or self._communicator.size == 1:
+            return None
+        # Rank 0 owns the memory; MPI libraries differ in what an empty region is.
+        mine = size if self._communicator.rank == 0 else 1
+        return self._communicator.share(mine, self._total.vector.dtype)[0]
+
+    def parameters_updated(self) -> None:
+        self._wait_for_readers()
+
     def gather_parameters(self, vector: Buffer) -> None:
         if self.sharded:
             if not self._given_read:  # this step has given other values
@@ -139,4 +149,5 @@ def shared_bytes(
     """
     subtrees = LaneTree(lanes, communicator.rank, communicator.size).own_subtrees
     length = StepBuffer.aligned_size(gradient_size, metric_size, communicator.size)
-    return (len(subtrees) + 1) * length * np.dtype(dtype).itemsize
+    regions = len(subtrees) + 1 + (communicator.rank == 0)  # that of the shared parameters
+    return regions * length * np.dtype(dtype).itemsize

@@ -21,9 +21,9 @@ from dbp.parallel.exchange import make_exchange
 from dbp.parallel.exchange_step import ExchangeStep
 from dbp.train.build import Setup
 from dbp.train.faults.diagnosis import Diagnosis
-from dbp.train.faults.digest import digest
 from dbp.train.lane_batches import LaneBatches, MiniBatch
 from dbp.train.lockstep import Gather, train_lanes
+from dbp.train.parameter_memory import ParameterMemory
 from dbp.train.report.sink import Command
 from dbp.train.row_probe import RowProbe
 from dbp.train.step_facts import RankFacts, StepResult, result_of
@@ -34,17 +34,24 @@ class Step:
     """Runs training steps with buffers that it allocates once."""
 
     def __init__(
-        self, setup: Setup, parameters: Parameters, communicator: Communicator
+        self,
+        setup: Setup,
+        parameters: Parameters,
+        communicator: Communicator,
+        *,
+        share: bool = False,
     ) -> None:
-        """``parameters`` holds the parameters, then the model's state. Collective."""
+        """Allocate the buffers. Collective.
+
+        ``parameters`` holds the parameters, then the model's state; with ``share`` the step
+        may use other ones, in shared memory: see ``memory``.
+        """
         self._model = model = setup.model
         self._train = train = setup.resolved.spec.train
         self._schedule_length = setup.plan.schedule_length
-        self._all = parameters
         self._rank = communicator.rank
         self._heartbeat = setup.heartbeat
         size = len(parameters) - sum(parameters[name].size for name in model.state_shapes)
-        self._parameters, self._state = parameters.vector[:size], parameters.vector[size:]
         self._exchange = make_exchange(
             communicator,
             size,
@@ -54,6 +61,10 @@ class Step:
             lanes=train.lanes,
             mode=train.exchange,
         )
+        self.memory = ParameterMemory(
+            parameters, size, communicator, self._exchange, share=share
+        )
+        parameters = self.memory.parameters
         self._lanes = LaneBatches(setup, self._exchange, self._probe(setup))
         self._gather = None
         if model.has_sync_points:
@@ -97,15 +108,16 @@ class Step:
         model, train, total_steps = self._model, self._train, self._schedule_length(step)
         self._heartbeat.begin_step(step)
         batch = MiniBatch(step, indices)
-        facts = RankFacts(self._rank, command, digest(self._all.vector))
-        self._lanes.new_state.vector[:] = self._state
+        memory = self.memory
+        facts = RankFacts(self._rank, command, memory.check_value())
+        self._lanes.new_state.vector[:] = memory.state
 
         with self._exchange.step() as exchange:
             if self._gather is not None:  # lanes exchange batch statistics
                 self._run_in_lockstep(exchange, batch, facts, self._gather)
             else:
                 for lane in self._lanes.in_turn(exchange, batch, facts):
-                    outputs, backward = model.forward_training(self._all, lane.batch)
+                    outputs, backward = model.forward_training(memory.parameters, lane.batch)
                     sums, dy = model.lane_losses(outputs, lane.batch)
                     backward(dy, lane.gradients, lane.on_ready)
                     lane.add(model, outputs, sums)
@@ -125,16 +137,16 @@ class Step:
             gradient.clip(-train.clip_value, train.clip_value, out=gradient)
         if train.clip_norm is not None:
             self.updater.clip_norm(total.gradients, train.clip_norm)
-        self._state[:] = self._lanes.new_state.vector
+        memory.set_state(self._lanes.new_state.vector)
         rate = self.updater.step(
-            self._parameters,
+            memory.trained,
             total.gradients,
             step=step,
             total_steps=total_steps,
             rate_factor=rate_factor,
         )
         self._heartbeat.enter(Phase.EXCHANGE)
-        self._exchange.gather_parameters(self._parameters)
+        memory.updated()
         self._heartbeat.enter(Phase.UPDATE)
         return result_of(total, rate)
 
@@ -145,7 +157,9 @@ class Step:
         for lanes in self._lanes.in_lockstep(exchange, batch, facts):
             batches = [lane.batch for lane in lanes]
             gradients = [lane.gradients for lane in lanes]
-            results = train_lanes(self._model, self._all, batches, gradients, gather)
+            results = train_lanes(
+                self._model, self.memory.parameters, batches, gradients, gather
+            )
             for lane, result in zip(lanes, results, strict=True):
                 outputs, loss, weight = result
                 lane.add(self._model, outputs, [(loss, weight)])

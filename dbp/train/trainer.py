@@ -71,8 +71,9 @@ class Trainer:
         self.communicator = communicator
         self._control = control or AnyOf()
         check_agreement(setup.facts(), communicator)
-        self.parameters = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
-        self._step = Step(setup, self.parameters, communicator)
+        zeros = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
+        self._step = Step(setup, zeros, communicator, share=True)
+        self.parameters = self._step.memory.parameters
         self._figures = Figures(setup.model, setup.metric_kinds)
         self._validation = make_evaluator(setup, setup.validation, communicator)
         self._test = make_evaluator(setup, setup.test, communicator)
@@ -89,6 +90,7 @@ class Trainer:
             self._figures,
             self._stopping,
             self._step.whole,
+            self._step.memory.assign,
             train=self._train,
             steps_per_epoch=setup.plan.steps_per_epoch,
         )
@@ -126,8 +128,7 @@ class Trainer:
             self.state.restore(saved)
             return
         self.state.forget()
-        self.setup.initialize(self.parameters)
-        self.communicator.broadcast(self.parameters.vector)
+        self._step.memory.initialize(self.setup.initialize)
         self.state.begin_average()
 
     def _save(self, step: int, *, best: bool = False) -> None:

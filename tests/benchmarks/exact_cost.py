@@ -53,9 +53,10 @@ def make_step(
     )
     plan = make_plan(resolved.spec.train, samples)
     setup = Setup(resolved, model, dataset, None, None, Scaling(), plan, ())
-    parameters = Parameters.zeros(model.tensor_shapes, model.dtype)
-    model.initialize(parameters, 0)
-    return Step(setup, parameters, communicator), parameters
+    zeros = Parameters.zeros(model.tensor_shapes, model.dtype)
+    step = Step(setup, zeros, communicator, share=True)
+    step.memory.initialize(setup.initialize)
+    return step, step.memory.parameters
 
 
 def measure(communicator: Communicator, name: str, rounds: int) -> None:

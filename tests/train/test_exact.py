@@ -15,6 +15,7 @@ from dbp.nn import conv2d
 from dbp.nn.block_convolution import BlockConvolution
 from dbp.nn.layer import Backward, Layer, Shape, Views, Workspace
 from dbp.nn.model import Model
+from dbp.nn.parameters import Parameters
 from dbp.nn.row_product import RowProduct
 from dbp.nn.sample_convolution import SampleConvolution
 from dbp.parallel.communicator import Communicator
@@ -229,16 +230,26 @@ def test_accumulated_parts_give_the_gradient_of_the_whole() -> None:
     assert_close(parts, whole, 1e-13)
 
 
-def on_ranks(size: int, disturb: Callable[[Communicator, Step, Trainer], None]) -> list[str]:
+def on_ranks(
+    size: int,
+    disturb: Callable[[Communicator, Parameters], None],
+    *,
+    share: bool = False,
+    layers: list[dict[str, Any]] = NORMALIZED,
+) -> list[str]:
     """The failure of the step after one rank's memory was disturbed."""
-    spec = spec_of(NORMALIZED)
+    spec = spec_of(layers)
 
     def main(communicator: Communicator) -> str:
         setup = make_setup(spec, data())
-        trainer = Trainer(setup, communicator)
-        step = Step(setup, trainer.parameters, communicator)
+        own = Parameters.zeros(setup.model.tensor_shapes, setup.model.dtype)
+        step = Step(setup, own, communicator, share=share)
+        step.memory.initialize(setup.initialize)
+        assert (step.memory.parameters is own) != share
         assert not step.run(1, np.arange(16), Command.NONE).failure
-        disturb(communicator, step, trainer)
+        communicator.barrier()
+        disturb(communicator, step.memory.parameters)
+        communicator.barrier()
         result = step.run(2, np.arange(16, 32), Command.NONE)
         assert result.reason == "DIVERGED"
         return result.failure
@@ -250,9 +261,9 @@ def on_ranks(size: int, disturb: Callable[[Communicator, Step, Trainer], None]) 
 def test_a_rank_whose_parameters_differ_in_one_bit_is_named_in_the_next_step(
     place: int,
 ) -> None:
-    def flip(communicator: Communicator, step: Step, trainer: Trainer) -> None:
+    def flip(communicator: Communicator, parameters: Parameters) -> None:
         if communicator.rank == 2:
-            trainer.parameters.vector.view(np.uint64)[place] ^= np.uint64(1)
+            parameters.vector.view(np.uint64)[place] ^= np.uint64(1)
 
     for failure in on_ranks(4, flip):
         assert "step 2: rank 2 has other parameters than most (of 4)" in failure
@@ -263,8 +274,8 @@ def test_a_rank_whose_parameters_differ_in_one_bit_is_named_in_the_next_step(
 def test_a_rank_whose_parameters_differ_by_changes_that_cancel_is_named(
     change: str, first: int
 ) -> None:
-    def disturb(communicator: Communicator, step: Step, trainer: Trainer) -> None:
-        vector = trainer.parameters.vector
+    def disturb(communicator: Communicator, parameters: Parameters) -> None:
+        vector = parameters.vector
         places = [first % vector.size, first % vector.size + 1]
         assert vector[places[0]] != vector[places[1]]
         if communicator.rank != 2:
@@ -281,8 +292,33 @@ def test_a_rank_whose_parameters_differ_by_changes_that_cancel_is_named(
 
 
 def test_of_two_ranks_that_differ_neither_is_blamed() -> None:
-    def flip(communicator: Communicator, step: Step, trainer: Trainer) -> None:
-        trainer.parameters.vector[0] += communicator.rank
+    def flip(communicator: Communicator, parameters: Parameters) -> None:
+        parameters.vector[0] += communicator.rank
 
     for failure in on_ranks(2, flip):
         assert "ranks 0 to 1 have different parameters" in failure
+
+
+@pytest.mark.parametrize(("place", "owner"), [(0, 0), (-1, 0), (40_000, 1), (70_000, 2)])
+def test_of_shared_parameters_the_rank_is_named_whose_part_has_changed(
+    place: int, owner: int
+) -> None:
+    """The last are running statistics, which rank 0 has written."""
+    layers = [{"kind": "dense", "units": 9_000}, *NORMALIZED]
+
+    def flip(communicator: Communicator, parameters: Parameters) -> None:
+        assert len(parameters) > 100_000
+        if communicator.rank == 2:
+            parameters.vector.view(np.uint64)[place] ^= np.uint64(1)
+
+    for failure in on_ranks(4, flip, share=True, layers=layers):
+        assert f"step 2: rank {owner} has other parameters than most (of 4)" in failure
+
+
+def test_shared_parameters_lie_in_memory_once() -> None:
+    def main(communicator: Communicator) -> Array:
+        return Trainer(make_setup(spec_of(PLAIN), data()), communicator).parameters.vector
+
+    vectors = run_threads(3, main)
+
+    assert all(np.shares_memory(vectors[0], other) for other in vectors[1:])

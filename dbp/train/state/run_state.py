@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import numpy as np
 import numpy.typing as npt
 
 from dbp.job.best import BestEpoch
@@ -38,12 +39,14 @@ class RunState:
         figures: Figures,
         stopping: Stopping,
         whole: Callable[[Array], Array],
+        assign: Callable[[Callable[[], None]], None] = lambda write: write(),
         *,
         train: TrainSpec,
         steps_per_epoch: int,
     ) -> None:
         """``whole`` returns the complete vector where a rank updates only its shard of it.
 
+        ``assign`` calls a function that overwrites the parameters, where they lie.
         ``train.average`` is the decay of the parameters' running mean, if there is one.
         """
         self.step = 0  # last step, applied or skipped
@@ -68,6 +71,7 @@ class RunState:
         self._figures = figures
         self._stopping = stopping
         self._whole = whole
+        self._assign = assign
         self._steps_per_epoch = steps_per_epoch
 
     @property
@@ -91,11 +95,11 @@ class RunState:
         self.best = Best(best, self.served.vector.copy() if self._restores_best else None)
 
     def restore_best(self) -> BestEpoch | None:
-        """Restore the parameters and metrics of the best epoch, if they are stored."""
+        """Restore the parameters and metrics of the best epoch, if stored. Collective."""
         if self.best is None or self.best.vector is None:
             return None
         self.best_restored = True
-        self.served.vector[:] = self.best.vector
+        self._write(self.served, self.best.vector)
         self._figures.clear()
         self._figures.put(self.best.epoch.metrics)
         return self.best.epoch
@@ -161,10 +165,10 @@ class RunState:
         return CheckpointState(self.step, self.position(self.seconds), self.vectors())
 
     def restore(self, saved: CheckpointState) -> None:
-        """Restore the state of a checkpoint, bit for bit."""
+        """Restore the state of a checkpoint, bit for bit. Collective."""
         position = saved.position
         self.step = saved.step
-        self._parameters.vector[:] = saved.vectors[PARAMETERS]
+        self._write(self._parameters, saved.vectors[PARAMETERS])
         for name, slot in self._updater.slots.items():
             own = self._updater.shard.own
             slot[own] = saved.vectors[SLOT + name][own]
@@ -187,6 +191,13 @@ class RunState:
         self.open_epoch = None
         if opened is not None:
             self.open_epoch = float(opened[0]), float(opened[1]), float(opened[2])
+
+    def _write(self, into: Parameters, vector: Array) -> None:
+        """Overwrite the parameters or their running mean. Collective."""
+        if into is self._parameters:
+            self._assign(lambda: np.copyto(into.vector, vector))
+        else:
+            np.copyto(into.vector, vector)
 
     def forget(self) -> None:
         """Reset everything to step 0; the caller initializes the parameters and their mean."""

@@ -1,0 +1,104 @@
+"""Where the parameters of a run lie: a copy in each rank, or one that a host's ranks share.
+
+Ranks that update only their shard share the vector, if they can: each updates its part in
+place, so that nothing is copied, and no rank holds parts that another has updated. Between the
+update and the next use there is a barrier, and the next update comes after the next sums: a
+rank that reads or saves the parameters between two steps always sees those of one step. If a
+rank is killed while others update, no rank passes the barrier, and nothing is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from dbp.nn.layer import Array
+from dbp.nn.parameters import Parameters
+from dbp.parallel.communicator import Communicator
+from dbp.parallel.exchange import Exchange
+from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.digest import digest
+
+
+@final
+class ParameterMemory:
+    """The parameters and running statistics of a run, on one of its ranks.
+
+    Attributes:
+        parameters: All of them, the running statistics last.
+        trained: The part of the vector without the running statistics.
+        state: The running statistics.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        trained: int,
+        communicator: Communicator,
+        exchange: Exchange,
+        *,
+        share: bool,
+    ) -> None:
+        """Use ``parameters``, or with ``share`` memory that all ranks share. Collective.
+
+        ``trained`` is the number of elements without the running statistics. Shared parameters
+        are zero until ``assign``.
+        """
+        self._communicator = communicator
+        self._exchange = exchange
+        shared = exchange.share_parameters(len(parameters)) if share else None
+        self._shared = shared is not None
+        self.parameters = parameters if shared is None else parameters.like(shared)
+        vector = self.parameters.vector
+        self.trained, self.state = vector[:trained], vector[trained:]
+        self._own = [self.trained[exchange.own]]
+        if communicator.rank == 0:
+            self._own.append(self.state)
+        self._left = self._digests()
+
+    def assign(self, write: Callable[[], None]) -> None:
+        """Call ``write``, which overwrites the parameters, where they lie. Collective.
+
+        Raises InvalidInput on every rank if it does on one.
+        """
+        if not self._shared:
+            write()
+            return
+        self._communicator.barrier()  # no rank reads the old ones any more
+        writes = self._communicator.rank == 0
+        all_or_none(self._communicator, write if writes else lambda: None)
+        self._communicator.barrier()
+        self._left = self._digests()
+
+    def initialize(self, write: Callable[[Parameters], None]) -> None:
+        """Write the initial parameters: those of rank 0 on all ranks. Collective."""
+        self.assign(lambda: write(self.parameters))
+        if not self._shared:
+            self._communicator.broadcast(self.parameters.vector)
+
+    def check_value(self) -> int:
+        """Return a number that is the same on all ranks while no memory has changed by itself.
+
+        It is the digest of the rank's copy. Of shared parameters each rank compares its part
+        with how it has left it: 0 if it has not changed.
+        """
+        if not self._shared:
+            return digest(self.parameters.vector)
+        pairs = zip(self._digests(), self._left, strict=True)
+        return max(found ^ left for found, left in pairs)
+
+    def set_state(self, state: Array) -> None:
+        """Set the running statistics; call it between the sums and ``updated``."""
+        if not self._shared or self._communicator.rank == 0:
+            self.state[:] = state
+
+    def updated(self) -> None:
+        """Show this rank's update of its shard to all ranks. Collective."""
+        if self._shared:
+            self._left = self._digests()
+            self._exchange.parameters_updated()
+        else:
+            self._exchange.gather_parameters(self.trained)
+
+    def _digests(self) -> list[int]:
+        return [digest(part) for part in self._own] if self._shared else []
