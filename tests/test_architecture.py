@@ -49,10 +49,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "nn": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
-    "optim": (
-        {"access.private_folder", "errors", "quantities", "registry", "random"},
-        {"numpy", "platformdirs"},
-    ),
+    "optim": ({"errors", "quantities", "registry", "random"}, {"numpy"}),
     "data": (
         {"errors", "quantities", "registry", "random", "data_access", "data_roots",
          "file_pattern", "column_names", "printable"},

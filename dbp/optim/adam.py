@@ -32,7 +32,7 @@ class Adam(Optimizer):
         return ("m", "v")
 
     def passes_once(self, dtype: np.dtype[Any]) -> bool:
-        return not self.weight_decay and adam_kernel(dtype) is not None
+        return adam_kernel(dtype) is not None and not self.weight_decay
 
     def update(
         self,

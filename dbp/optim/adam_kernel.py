@@ -18,6 +18,7 @@ from dbp.optim.optimizer import Vector
 logger = logging.getLogger("dbp")
 
 SOURCE: Final = Path(__file__).with_name("adam.c")
+LEAST: Final = 32_768  # elements for which a kernel is worth its compilation
 _COMPARED: Final = 1_003  # elements: whole vector instructions, and a rest
 _STEPS: Final = 3
 
@@ -32,10 +33,10 @@ class AdamKernel:
         self._dtype = dtype
 
     def takes(self, vectors: tuple[Vector, ...]) -> bool:
-        """Whether these are contiguous vectors of its type and of one length."""
+        """Whether these are contiguous vectors of its type and of one length, to write to."""
         size = vectors[0].size
         return all(
-            vector.dtype == self._dtype and vector.flags.c_contiguous and vector.size == size
+            vector.dtype == self._dtype and vector.flags.carray and vector.size == size
             for vector in vectors
         )
 
@@ -55,13 +56,20 @@ def update_adam(
     scratch: tuple[Vector, Vector],
     rates: AdamRates,
 ) -> None:
-    """As ``adam_rule``, by the compiled kernel where there is one; the bits are the same."""
-    kernel = adam_kernel(parameters.dtype)
+    """As ``adam_rule``, by the compiled kernel where there is one; the bits are the same.
+
+    The temporary memory may be shorter than the vectors.
+    """
+    size, block = parameters.size, scratch[0].size
+    kernel = adam_kernel(parameters.dtype) if size >= LEAST else None
     vectors = parameters, gradient, slots["m"], slots["v"]
     if kernel is not None and kernel.takes(vectors):
         kernel.run(vectors, rates)
-    else:
-        adam_rule(parameters, gradient, slots, scratch, rates)
+        return
+    for start in range(0, size, max(1, block)):
+        part = slice(start, start + block)
+        p, g, m, v = (vector[part] for vector in vectors)
+        adam_rule(p, g, {"m": m, "v": v}, (scratch[0][: p.size], scratch[1][: p.size]), rates)
 
 
 @functools.cache
@@ -84,12 +92,17 @@ def adam_kernel(dtype: np.dtype[Any]) -> AdamKernel | None:
     return kernel
 
 
+@np.errstate(all="ignore")
 def agrees(kernel: AdamKernel, dtype: np.dtype[Any]) -> bool:
     """Return whether a kernel has the bits of ``adam_rule`` on numbers of many magnitudes."""
     rng = np.random.default_rng(0)
-    powers = 10.0 ** rng.integers(-20, 4, _COMPARED)
-    gradient = (rng.standard_normal(_COMPARED) * powers).astype(dtype)
-    gradient[::97] = 0.0
+    limits = np.finfo(dtype)
+    least, most = np.log10(limits.smallest_subnormal), np.log10(limits.max)
+    powers = 10.0 ** rng.uniform(least, most, _COMPARED)
+    powers[::2] = 10.0 ** rng.uniform(-9, 3, powers[::2].size)
+    gradient = (rng.uniform(-1, 1, _COMPARED) * powers).astype(dtype)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, limits.max, limits.smallest_subnormal]
+    gradient[: 11 * len(special) : 11] = special
     zeros = np.zeros(_COMPARED, dtype)
     start = rng.standard_normal(_COMPARED).astype(dtype), zeros, zeros
     ours, theirs = ([vector.copy() for vector in start] for _ in range(2))
@@ -98,8 +111,7 @@ def agrees(kernel: AdamKernel, dtype: np.dtype[Any]) -> bool:
         rates = AdamRates(step, 1e-3, 0.9, 0.999, 1e-8)
         kernel.run((ours[0], gradient, ours[1], ours[2]), rates)
         slots = {"m": theirs[1], "v": theirs[2]}
-        with np.errstate(all="ignore"):
-            adam_rule(theirs[0], gradient, slots, scratch, rates)
+        adam_rule(theirs[0], gradient, slots, scratch, rates)
         gradient *= -1.5
     pairs = zip(ours, theirs, strict=True)
     return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)

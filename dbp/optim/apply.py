@@ -85,8 +85,8 @@ class Updater:
         self.shard = shard or whole(self.size)
         self.slots = zero_slots(optimizer, self.size, dtype)
         self._block = BLOCK
-        if optimizer.passes_once(np.dtype(dtype)):
-            self._block = max(BLOCK, self.size)
+        if self.size >= BLOCK and optimizer.passes_once(np.dtype(dtype)):
+            self._block = self.size
         block = min(BLOCK, max(1, self.size))
         self._scratch = (np.empty(block, dtype), np.empty(block, dtype))
         self._blocks_of: tuple[Vector, Vector, list[list[_Block]]] | None = None
@@ -100,7 +100,8 @@ class Updater:
 
     def learning_rate(self, step: int, total_steps: int) -> float:
         """Return the scheduled rate at ``step`` (from 1); constant after ``total_steps``."""
-        return self.optimizer.learning_rate.value(min(step, total_steps), total_steps)
+        rate = self.optimizer.learning_rate.value(min(step, total_steps), total_steps)
+        return float(rate)  # a number of numpy's would round in another way than Python's
 
     def clip_norm(self, gradient: Vector, limit: float) -> None:
         """Clip the gradient by its global norm without frozen parameters. Collective."""

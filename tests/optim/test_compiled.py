@@ -1,13 +1,15 @@
-"""Compiled sources: made once, kept privately, and numpy where that is impossible."""
+"""Compiled sources: for one process, and an error that says why where it is impossible."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from dbp.optim import compiled
 from dbp.optim.adam_kernel import SOURCE
 from dbp.optim.compiled import COMPILERS, SWITCH, NotCompiledError, load
 
@@ -18,80 +20,79 @@ pytestmark = [
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of compiled libraries, not made yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     monkeypatch.delenv(SWITCH, raising=False)
-    return tmp_path / "cache" / "dbp" / "kernels"
+    return tmp_path / "temporary"
 
 
-def test_a_source_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def compiler(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a compiler first on PATH."""
+    (folder / "bin").mkdir()
+    fake = folder / "bin" / "cc"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_source_is_compiled_and_nothing_is_left(temporary: Path) -> None:
+    library = load(SOURCE)
+
+    assert hasattr(library, "adam_float32")
+    assert hasattr(library, "adam_float64")
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_compiler_writes_in_another_encoding_does_no_harm(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = next(filter(None, map(shutil.which, COMPILERS)))
+    script = f"printf 'warn\\351ing\\n' >&2; exec {real} \"$@\""
+    compiler(tmp_path, script, monkeypatch)
+
     assert hasattr(load(SOURCE), "adam_float32")
-    [library] = cache.iterdir()
-    assert cache.stat().st_mode & 0o777 == 0o700
-
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert hasattr(load(SOURCE), "adam_float64")
-    assert list(cache.iterdir()) == [library]
-
-
-def test_another_source_is_another_library(cache: Path, tmp_path: Path) -> None:
-    load(SOURCE)
-    changed = tmp_path / SOURCE.name
-    changed.write_text(SOURCE.read_text() + "\nint added(void) { return 7; }\n")
-
-    assert load(changed).added() == 7
-    assert len(list(cache.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
-    ("fault", "text"),
+    ("script", "text"),
     [
-        ("switch", "DBP_KERNELS=numpy"),
-        ("compiler", "no C compiler"),
-        ("source", "error"),
-        ("killed", "exit status|killed|gcc|cc"),
-        ("open", "closed to other users"),
-        ("link", "symbolic link"),
-        ("file", "File exists|Not a directory"),
-        ("damaged", "too short|invalid ELF"),
+        ("while [ $1 != -o ]; do shift; done; echo half > $2; kill -9 $$", "exit code -9"),
+        ("printf 'b\\351d\\n' >&2; exit 3", "exit code 3: b\N{REPLACEMENT CHARACTER}d"),
+        ("while [ $1 != -o ]; do shift; done; echo half > $2", "too short|invalid ELF"),
+        ("exit 0", "cannot open shared object file"),
+        ("sleep 60 & sleep 60", "not done after 0.5 s"),
     ],
+    ids=["killed", "fails", "half a library", "no library", "hangs"],
 )
-def test_what_cannot_be_compiled_or_trusted_is_not_loaded(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, text: str
+def test_a_compiler_that_fails_or_hangs_is_reported_and_leaves_nothing(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, text: str
 ) -> None:
-    source = SOURCE
-    match fault:
-        case "switch":
-            monkeypatch.setenv(SWITCH, "numpy")
-        case "compiler":
-            monkeypatch.setenv("PATH", "/nowhere")
-        case "source":
-            source = tmp_path / "broken.c"
-            source.write_text("int broken(")
-        case "killed":
-            (tmp_path / "bin").mkdir()
-            fake = tmp_path / "bin" / "cc"
-            fake.write_text('#!/bin/sh\necho half > "$8"\nkill -9 $$\n')
-            fake.chmod(0o700)
-            monkeypatch.setenv("PATH", str(tmp_path / "bin") + os.pathsep + os.defpath)
-        case "open":
-            cache.mkdir(parents=True)
-            cache.chmod(0o777)
-        case "link":
-            cache.parent.mkdir(parents=True)
-            (tmp_path / "elsewhere").mkdir(0o700)
-            cache.symlink_to(tmp_path / "elsewhere")
-        case "file":
-            (tmp_path / "cache").write_text("")
-        case "damaged":
-            load(source)
-            [library] = cache.iterdir()
-            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-            (tmp_path / "other" / "dbp").mkdir(parents=True)
-            (tmp_path / "other" / "dbp" / "kernels").mkdir(0o700)
-            (tmp_path / "other" / "dbp" / "kernels" / library.name).write_bytes(b"")
+    """Processes that are left the fixture of all tests would find."""
+    compiler(tmp_path, script, monkeypatch)
+    monkeypatch.setattr(compiled, "SECONDS", 0.5)
 
     with pytest.raises(NotCompiledError, match=text):
-        load(source)
-    assert fault == "damaged" or not any(cache.parent.glob("kernels/*"))
+        load(SOURCE)
+    assert list(temporary.iterdir()) == []
+
+
+def test_without_a_compiler_a_source_a_folder_or_the_wish_there_is_none(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("int broken(")
+    with pytest.raises(NotCompiledError, match="error"):
+        load(broken)
+    with monkeypatch.context() as changed:
+        changed.setenv(SWITCH, "numpy")
+        with pytest.raises(NotCompiledError, match="DBP_KERNELS=numpy"):
+            load(SOURCE)
+    with monkeypatch.context() as changed:
+        changed.setenv("PATH", "/nowhere")
+        with pytest.raises(NotCompiledError, match="no C compiler"):
+            load(SOURCE)
+    temporary.rmdir()
+    with pytest.raises(NotCompiledError, match="No such file"):
+        load(SOURCE)
