@@ -73,14 +73,19 @@ def update_adam(
 
 
 @functools.cache
-def adam_kernel(dtype: np.dtype[Any]) -> AdamKernel | None:
-    """Return the kernel for vectors of this type, or None where numpy has to do it."""
+def _library() -> ctypes.CDLL | None:
+    """Return the kernels, compiled once in a process; None if that is impossible."""
     try:
-        library = load(SOURCE)
+        return load(SOURCE)
     except NotCompiledError as error:
         logger.info("Adam is computed by numpy, not by a compiled kernel: %s", error)
         return None
-    function = getattr(library, f"adam_{dtype.name}", None)
+
+
+@functools.cache
+def adam_kernel(dtype: np.dtype[Any]) -> AdamKernel | None:
+    """Return the kernel for vectors of this type, or None where numpy has to do it."""
+    function = getattr(_library(), f"adam_{dtype.name}", None)
     if function is None:
         return None
     function.restype = None
