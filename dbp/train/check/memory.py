@@ -46,13 +46,15 @@ def estimate_memory(inspected: Inspected, workers: int) -> MemoryEstimate:
     train = resolved.spec.train
     item = np.dtype(train.dtype).itemsize
     vector = inspected.shapes.parameter_count * item
-    copies = 1 if train.average is None else 2
+    # The ranks of a host share their parameters where each updates only its shard.
+    copies = 1 if train.exchange == "sharded" else workers
+    means = 0 if train.average is None else workers
     # Each rank adds its lanes up in one buffer, and holds the sum over all ranks in another.
     buffers = 2 if train.numerics == "exact" and train.exchange != "overlapped" else 1
     slots = len(resolved.optimizer.slot_names()) * vector
     shards = workers if train.exchange == "sharded" else 1
     parts = {
-        "parameters": workers * copies * vector,
+        "parameters": (copies + means) * vector,
         "gradients": workers * buffers * vector,
         "optimizer state": slots * workers // shards,
         "activations": workers * _activations(inspected, workers, item),

@@ -103,6 +103,8 @@ def test_shards_of_the_optimizer_state_are_counted_once() -> None:
 
 def test_the_average_and_the_type_count() -> None:
     assert estimate(average=0.9).parts["parameters"] == 2 * VECTOR
+    shared, copied = estimate(3, average=0.9), estimate(3, average=0.9, exchange="allreduce")
+    assert (shared.parts["parameters"], copied.parts["parameters"]) == (4 * VECTOR, 6 * VECTOR)
     assert estimate(dtype="float64").parts["parameters"] == 2 * VECTOR
 
 
@@ -122,7 +124,7 @@ def test_a_run_that_cannot_fit_is_refused_with_the_parts_of_the_estimate() -> No
         check_memory(inspected(), 2, 200 * MB)
 
     assert str(refused.value) == (
-        "memory: 2 workers of this job take at least 227 MB (40.4 MB of parameters, 80.9 MB of "
+        "memory: 2 workers of this job take at least 207 MB (20.2 MB of parameters, 80.9 MB of "
         "gradients, 40.4 MB of optimizer state, 2.8 MB of activations, 62.9 MB of processes), "
         "the machine of the service has 200 MB; choose a smaller model, or a machine with more "
         "memory"
