@@ -7,12 +7,14 @@ is collective: all ranks call it, in the same order, with buffers of the same le
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn, Protocol, final
+from typing import Any, Final, NoReturn, Protocol, final
 
 import numpy as np
 import numpy.typing as npt
 
 Buffer = npt.NDArray[Any]
+
+MESSAGES: Final = "the ranks send messages instead, which is slower"
 
 
 class Pending(Protocol):
@@ -32,11 +34,11 @@ class Communicator(ABC):
     size: int
 
     @abstractmethod
-    def can_share(self, size_bytes: int) -> bool:
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
         """Return whether ``share`` can give every rank ``size_bytes`` of memory. Collective.
 
         The answer is the same on all ranks: False if they are on several hosts, or if too
-        little shared memory is free.
+        little shared memory is free; a warning then says so, and what is done ``otherwise``.
         """
 
     @abstractmethod
@@ -105,7 +107,7 @@ class SoloCommunicator(Communicator):
     rank = 0
     size = 1
 
-    def can_share(self, size_bytes: int) -> bool:
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
         return True
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:

@@ -7,7 +7,7 @@ from typing import NoReturn, final
 
 import numpy.typing as npt
 
-from dbp.parallel.communicator import Buffer, Communicator, Pending
+from dbp.parallel.communicator import MESSAGES, Buffer, Communicator, Pending
 
 
 @final
@@ -23,9 +23,9 @@ class CountedCommunicator(Communicator):
         self._inner = communicator
         self._count = count
 
-    def can_share(self, size_bytes: int) -> bool:
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
         self._count()
-        return self._inner.can_share(size_bytes)
+        return self._inner.can_share(size_bytes, otherwise)
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
         self._count()

@@ -26,7 +26,7 @@ from dbp.launching import (
     srun_remedy,
     srun_without_mpi,
 )
-from dbp.parallel.communicator import Buffer, Communicator, Pending
+from dbp.parallel.communicator import MESSAGES, Buffer, Communicator, Pending
 from dbp.quantities import count_text
 
 logger = logging.getLogger("dbp")
@@ -79,7 +79,7 @@ class MPICommunicator(Communicator):
             for name in _mapped_by_mpich():
                 Path(name).unlink(missing_ok=True)
 
-    def can_share(self, size_bytes: int) -> bool:
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
         if not self._shares_memory:
             return False
         wanted = np.array([size_bytes], np.float64)
@@ -89,11 +89,12 @@ class MPICommunicator(Communicator):
         self.allreduce(short)
         if short[0] and self.rank == 0:
             logger.warning(
-                "%s has %.0f MB free, but shared memory for all ranks needs %.0f MB: the ranks "
-                "send messages instead, which is slower (in a container: raise --shm-size)",
+                "%s has %.0f MB free, but shared memory for all ranks needs %.0f MB: %s (in a "
+                "container: raise --shm-size)",
                 SHARED_MEMORY,
                 free / 1e6,
                 wanted[0] / 1e6,
+                otherwise,
             )
         return not short[0]
 

@@ -104,8 +104,11 @@ class SharedExchange(Exchange):
         if not self.sharded or self._communicator.size == 1:
             return None
         # Rank 0 owns the memory; MPI libraries differ in what an empty region is.
-        mine = size if self._communicator.rank == 0 else 1
-        return self._communicator.share(mine, self._total.vector.dtype)[0]
+        mine, dtype = size if self._communicator.rank == 0 else 1, self._total.vector.dtype
+        copies = "each rank keeps a copy of the parameters instead, which is slower"
+        if not self._communicator.can_share(mine * dtype.itemsize, copies):
+            return None
+        return self._communicator.share(mine, dtype)[0]
 
     def parameters_updated(self) -> None:
         self._wait_for_readers()
@@ -149,5 +152,4 @@ def shared_bytes(
     """
     subtrees = LaneTree(lanes, communicator.rank, communicator.size).own_subtrees
     length = StepBuffer.aligned_size(gradient_size, metric_size, communicator.size)
-    regions = len(subtrees) + 1 + (communicator.rank == 0)  # that of the shared parameters
-    return regions * length * np.dtype(dtype).itemsize
+    return (len(subtrees) + 1) * length * np.dtype(dtype).itemsize

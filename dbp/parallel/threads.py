@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.parallel.communicator import Buffer, Communicator, Pending
+from dbp.parallel.communicator import MESSAGES, Buffer, Communicator, Pending
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class ThreadCommunicator(Communicator):
         self._shares_memory = shares_memory
         self._group = group
 
-    def can_share(self, size_bytes: int) -> bool:
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
         return self._shares_memory
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:

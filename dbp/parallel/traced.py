@@ -7,7 +7,7 @@ from typing import NoReturn, Protocol, final
 
 import numpy.typing as npt
 
-from dbp.parallel.communicator import Buffer, Communicator, Pending
+from dbp.parallel.communicator import MESSAGES, Buffer, Communicator, Pending
 
 
 class Trace(Protocol):
@@ -33,8 +33,8 @@ class TracedCommunicator(Communicator):
         self._inner = communicator
         self._trace = trace
 
-    def can_share(self, size_bytes: int) -> bool:
-        return self._inner.can_share(size_bytes)
+    def can_share(self, size_bytes: int, otherwise: str = MESSAGES) -> bool:
+        return self._inner.can_share(size_bytes, otherwise)
 
     def share(self, size: int, dtype: npt.DTypeLike) -> list[Buffer]:
         return self._inner.share(size, dtype)

@@ -9,15 +9,16 @@ rank is killed while others update, no rank passes the barrier, and nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
+from dbp.job.failure import FailureReason
 from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import Exchange
 from dbp.train.faults.agreement import all_or_none
-from dbp.train.faults.digest import digest
+from dbp.train.faults.digest import digest, odd_ranks
 
 
 @final
@@ -28,6 +29,7 @@ class ParameterMemory:
         parameters: All of them, the running statistics last.
         trained: The part of the vector without the running statistics.
         state: The running statistics.
+        shared: Whether all ranks hold them together.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class ParameterMemory:
         self._communicator = communicator
         self._exchange = exchange
         shared = exchange.share_parameters(len(parameters)) if share else None
-        self._shared = shared is not None
+        self.shared = shared is not None
         self.parameters = parameters if shared is None else parameters.like(shared)
         vector = self.parameters.vector
         self.trained, self.state = vector[:trained], vector[trained:]
@@ -61,7 +63,7 @@ class ParameterMemory:
 
         Raises InvalidInput on every rank if it does on one.
         """
-        if not self._shared:
+        if not self.shared:
             write()
             return
         self._communicator.barrier()  # no rank reads the old ones any more
@@ -73,7 +75,7 @@ class ParameterMemory:
     def initialize(self, write: Callable[[Parameters], None]) -> None:
         """Write the initial parameters: those of rank 0 on all ranks. Collective."""
         self.assign(lambda: write(self.parameters))
-        if not self._shared:
+        if not self.shared:
             self._communicator.broadcast(self.parameters.vector)
 
     def check_value(self) -> int:
@@ -82,23 +84,39 @@ class ParameterMemory:
         It is the digest of the rank's copy. Of shared parameters each rank compares its part
         with how it has left it: 0 if it has not changed.
         """
-        if not self._shared:
+        if not self.shared:
             return digest(self.parameters.vector)
         pairs = zip(self._digests(), self._left, strict=True)
         return max(found ^ left for found, left in pairs)
 
+    def odd_ranks(self, values: Sequence[tuple[float, ...]]) -> list[int]:
+        """Return the ranks whose memory has changed; ``values``: the words of their checks.
+
+        Of copies these are the ranks that differ from most; all ranks if it is a tie.
+        """
+        if self.shared:
+            return [rank for rank, words in enumerate(values) if any(words)]
+        return odd_ranks(values)
+
+    def is_sound_after(self, failure: str) -> bool:
+        """Return whether the parameters may be kept after a failure for this reason.
+
+        Shared ones that were found damaged may not: no rank has another copy.
+        """
+        return not (self.shared and failure == FailureReason.DIVERGED)
+
     def set_state(self, state: Array) -> None:
         """Set the running statistics; call it between the sums and ``updated``."""
-        if not self._shared or self._communicator.rank == 0:
+        if not self.shared or self._communicator.rank == 0:
             self.state[:] = state
 
     def updated(self) -> None:
         """Show this rank's update of its shard to all ranks. Collective."""
-        if self._shared:
+        if self.shared:
             self._left = self._digests()
             self._exchange.parameters_updated()
         else:
             self._exchange.gather_parameters(self.trained)
 
     def _digests(self) -> list[int]:
-        return [digest(part) for part in self._own] if self._shared else []
+        return [digest(part) for part in self._own] if self.shared else []

@@ -81,7 +81,9 @@ class Step:
             dtype=model.dtype,
             shard=shard,
         )
-        self._diagnosis = Diagnosis(setup, parameters, communicator, self._exchange)
+        self._diagnosis = Diagnosis(
+            setup, parameters, communicator, self._exchange, self.memory.odd_ranks
+        )
 
     def _probe(self, setup: Setup) -> RowProbe | None:
         """Return which products join lanes; None where a rank has one lane."""

@@ -114,10 +114,9 @@ class Trainer:
     def _start(self) -> None:
         """Announce the run, then remove the checkpoints of an earlier run."""
         size, state = self.communicator.size, self.state
-        opened = state.open_epoch is not None
         self._announcer.start(
-            size, state.step, state.rollbacks, state.rolled_back_to, open_epoch=opened,
-            origin=self._recovery.origin,
+            size, state.step, state.rollbacks, state.rolled_back_to,
+            open_epoch=state.open_epoch is not None, origin=self._recovery.origin,
         )  # fmt: skip
         if not self._resume:
             self._recovery.discard()
@@ -293,7 +292,8 @@ class Trainer:
 
     def _failed(self, reason: str, step: int, failure: str) -> RunOutcome:
         """End as failed, with the parameters after ``step``, the last that was applied."""
-        self._announcer.publish_final(step, self.state.served, complete=False)
+        if self._step.memory.is_sound_after(reason):
+            self._announcer.publish_final(step, self.state.served, complete=False)
         skipped = skipped_text(self.state.skipped, self.state.step)
         if reason != NOTHING_APPLIED and skipped:
             failure = f"{failure}. {skipped}"

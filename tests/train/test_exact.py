@@ -26,7 +26,7 @@ from dbp.train.report.sink import Command
 from dbp.train.step import Step
 from dbp.train.trainer import Trainer
 from tests.closeness import assert_close
-from tests.train.setups import Array, document, make_setup, run_ranks
+from tests.train.setups import Array, Recorder, document, make_setup, run_ranks
 
 RANKS = (1, 2, 3, 4, 5, 8)
 SAMPLES = 75  # in mini-batches of 16 the last one holds 11: lanes of one and two rows
@@ -313,6 +313,37 @@ def test_of_shared_parameters_the_rank_is_named_whose_part_has_changed(
 
     for failure in on_ranks(4, flip, share=True, layers=layers):
         assert f"step 2: rank {owner} has other parameters than most (of 4)" in failure
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_damaged_parameters_are_published_only_if_another_rank_has_a_sound_copy(
+    share: bool,
+) -> None:
+    class Flipping:
+        """Changes a parameter before the third step, on one rank."""
+
+        trainer: Trainer
+        polls = 0
+
+        def poll(self) -> Command:
+            self.polls += 1
+            if self.polls == 3 and self.trainer.communicator.rank == 1:
+                self.trainer.parameters.vector[0] += 0.5
+            return Command.NONE
+
+    def main(communicator: Communicator) -> tuple[str, int]:
+        control, sink = Flipping(), Recorder()
+        trainer = Trainer(
+            make_setup(spec_of(PLAIN), data()), communicator, sink=sink, control=control
+        )
+        control.trainer = trainer
+        outcome = trainer.run()
+        return outcome.reason, sum(snapshot.final for snapshot, _ in sink.snapshots)
+
+    found = run_threads(3, main, shares_memory=share)
+
+    assert [reason for reason, _ in found] == ["DIVERGED"] * 3
+    assert found[0][1] == (0 if share else 1)
 
 
 def test_shared_parameters_lie_in_memory_once() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from dbp.errors import InvalidInput
 from dbp.nn.parameters import Parameters
-from dbp.parallel.communicator import Communicator, SoloCommunicator
+from dbp.parallel.communicator import MESSAGES, Communicator, SoloCommunicator
 from dbp.parallel.exchange import make_exchange
-from dbp.parallel.threads import run_threads
+from dbp.parallel.threads import ThreadCommunicator, run_threads
 from dbp.train.parameter_memory import ParameterMemory
 
 SIZE, STATE = 70_000, 3
@@ -94,6 +94,31 @@ def test_ranks_see_each_others_updates_and_each_notices_a_change_of_its_own_part
 
     seen = [1.0, 2.0, 3.0, 5.0]
     assert found == [(seen, True, False), (seen, True, False), (seen, True, True)]
+
+
+def test_of_two_ranks_that_share_the_one_whose_part_has_changed_is_named() -> None:
+    values = [(0.0, 0.0, 0.0, 0.0), (0.0, 5.0, 0.0, 0.0)]
+
+    assert run_threads(2, lambda each: make(each).odd_ranks(values)) == [[1], [1]]
+    assert (
+        run_threads(2, lambda each: make(each, share=False).odd_ranks(values)) == [[0, 1]] * 2
+    )
+
+
+def test_with_too_little_memory_for_them_each_rank_has_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the exchange needs is there; the parameters do not fit beside it."""
+    asked: list[str] = []
+
+    def can_share(self: ThreadCommunicator, size: int, otherwise: str = MESSAGES) -> bool:
+        asked.append(otherwise)
+        return otherwise == MESSAGES
+
+    monkeypatch.setattr(ThreadCommunicator, "can_share", can_share)
+
+    assert run_threads(2, lambda each: make(each).shared) == [False, False]
+    assert {text for text in asked if "copy of the parameters" in text}
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

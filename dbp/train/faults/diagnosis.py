@@ -7,7 +7,7 @@ rank's own gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import numpy as np
@@ -39,8 +39,13 @@ class Diagnosis:
         parameters: Parameters,
         communicator: Communicator,
         exchange: Exchange,
+        odd_ranks: Callable[[Sequence[tuple[float, ...]]], list[int]] = odd_ranks,
     ) -> None:
-        """``exchange`` is that of the sums."""
+        """``exchange`` is that of the sums.
+
+        ``odd_ranks`` returns the ranks with damaged parameters, from the digests of all.
+        """
+        self._odd_ranks = odd_ranks
         self._setup = setup
         self._parameters = parameters
         self._communicator = communicator
@@ -54,7 +59,7 @@ class Diagnosis:
         Returns None for a sound step. Raises InvalidInput on every rank if one rank could not
         read its samples. Collective.
         """
-        odd = odd_ranks(total.digests)
+        odd = self._odd_ranks(total.digests)
         if odd:
             message = divergence_message(odd, batch.step, self._communicator.size)
             return FailureReason.DIVERGED, message
