@@ -320,14 +320,14 @@ def test_damaged_parameters_are_published_only_if_another_rank_has_a_sound_copy(
     share: bool,
 ) -> None:
     class Flipping:
-        """Changes a parameter before the third step, on one rank."""
+        """Changes a parameter before the third step; of shared ones the rank's own."""
 
         trainer: Trainer
         polls = 0
 
         def poll(self) -> Command:
             self.polls += 1
-            if self.polls == 3 and self.trainer.communicator.rank == 1:
+            if self.polls == 3 and self.trainer.communicator.rank == (0 if share else 1):
                 self.trainer.parameters.vector[0] += 0.5
             return Command.NONE
 
