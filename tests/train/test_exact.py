@@ -327,7 +327,7 @@ def test_damaged_parameters_are_published_only_if_another_rank_has_a_sound_copy(
 
         def poll(self) -> Command:
             self.polls += 1
-            if self.polls == 3 and self.trainer.communicator.rank == (0 if share else 1):
+            if self.polls == 3 and self.trainer.communicator.rank == (2 if share else 1):
                 self.trainer.parameters.vector[0] += 0.5
             return Command.NONE
 
