@@ -66,11 +66,17 @@ def newest(job: JobHandle) -> int:
 
 
 def kill_link(mark: str) -> int:
-    """Kill the link once there is one; return its process id."""
-    until(lambda: links(mark))
-    (link,) = links(mark)
-    link.kill()
-    return link.pid
+    """Kill the link once there is one, and wait for its end; return its process id."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        found[:] = links(mark)
+        return len(found) == 1
+
+    until(is_there)
+    found[0].kill()
+    until(lambda: found[0] not in links(mark))  # else the next call could kill it again
+    return found[0].pid
 
 
 def wait_for_version(job: JobHandle, after: int) -> None:
