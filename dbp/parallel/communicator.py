@@ -38,7 +38,8 @@ class Communicator(ABC):
         """Return whether ``share`` can give every rank ``size_bytes`` of memory. Collective.
 
         The answer is the same on all ranks: False if they are on several hosts, or if too
-        little shared memory is free; a warning then says so, and what is done ``otherwise``.
+        little shared memory is free. In the second case a warning says so; it ends with
+        ``otherwise``, the text of what the ranks do instead.
         """
 
     @abstractmethod
