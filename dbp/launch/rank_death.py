@@ -14,6 +14,9 @@ from typing import Final
 
 from dbp.heartbeat.slots import FIRST_RANK, Beat
 
+# Open MPI's mpirun adds this line from another thread, even between two lines of a notice.
+PMIX_ERROR: Final = r"\[[^\]\s]+:\d+\] PMIX ERROR: .*\n?"
+
 _OPEN_MPI_SIGNAL: Final = re.compile(
     r"process rank\s+(?P<rank>\d+)\s+with PID\s+\d+\s+on node\s+(?P<host>\S+)\s+exited\s+on\s+"
     r"signal\s+(?P<signal>\d+)"
@@ -63,6 +66,7 @@ def lone_death(exit_code: int, beats: Sequence[Beat]) -> RankDeath | None:
 
 def death_in(output: str, beats: Sequence[Beat]) -> RankDeath | None:
     """Return the end of a rank that mpirun reports in its output; None if it reports none."""
+    output = re.sub(PMIX_ERROR, "", output)
     if found := _last(_OPEN_MPI_SIGNAL, output):
         death = RankDeath(int(found["rank"]), found["host"], int(found["signal"]))
     elif found := _last(_OPEN_MPI_CODE, output):

@@ -36,6 +36,7 @@ the job to be terminated. The first process to do so was:
   Exit code:    3
 {RULE}
 """
+PMIX_LINE: Final = "[vm:16671] PMIX ERROR: PMIX_ERR_UNREACH in file server.c at line 3146\n"
 EQUALS: Final = "=" * 83
 MPICH: Final = f"""
 {EQUALS}
@@ -73,6 +74,15 @@ def test_a_notice_names_rank_host_and_signal(notice: str) -> None:
 )
 def test_a_notice_names_rank_and_exit_code(notice: str, host: str) -> None:
     assert death_in(notice, BEATS) == RankDeath(1, host, exit_code=3, step=13)
+
+
+@pytest.mark.parametrize("notice", [OPEN_MPI_5, OPEN_MPI_4_CODE])
+def test_a_line_of_another_thread_may_come_after_any_line_of_a_notice(notice: str) -> None:
+    lines = notice.splitlines(keepends=True)
+    for place in range(len(lines) + 1):
+        text = "".join([*lines[:place], PMIX_LINE, *lines[place:]])
+
+        assert death_in(text, BEATS) == death_in(notice, BEATS)
 
 
 def test_the_newest_notice_counts() -> None:

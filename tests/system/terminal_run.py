@@ -221,7 +221,7 @@ def is_stopped_well(run: Run) -> None:
     is_checkpointed(run)
     assert f"continue with:  dbp train --resume {run.folder}" in run.output
     for noise in ("non-zero status", "MPI_ABORT", "BAD TERMINATION", "PMIX ERROR", "-----"):
-        assert noise not in run.output
+        assert noise not in run.output, run.output
 
 
 def is_checkpointed(run: Run) -> None:

@@ -2,6 +2,9 @@
 
 Open MPI frames a notice by two lines of dashes, on stderr; MPICH frames one by lines of
 equals signs, on stdout. A notice that only repeats how dbp ended is not worth showing.
+
+mpirun writes a notice line by line, and each line whole. So a notice may begin after the
+unfinished line of a rank, but never within a line of another one.
 """
 
 from __future__ import annotations
@@ -9,15 +12,18 @@ from __future__ import annotations
 import re
 from typing import Final, final
 
+from dbp.launch.rank_death import PMIX_ERROR
+
 MAX_NOTICE_LINES: Final = 40
 
 _DASHES: Final = re.compile(rb"-{60,100}\s*")
+_ENDS_WITH_DASHES: Final = re.compile(rb"(?<!-)-{60,100}\s*$")
 _EQUALS: Final = re.compile(rb"={60,100}\s*")
 _MAY_BECOME_FRAME: Final = re.compile(rb"-{1,100}\s*|={1,100}\s*")
 _OPEN_MPI: Final = re.compile(
     rb"\s*(prterun|prte|prted|mpirun|mpiexec|orterun|MPI_ABORT|Primary job)\b"
 )
-_ONE_LINE: Final = re.compile(rb"\[[^\]\s]+:\d+\] PMIX ERROR: ")  # a rank has disconnected
+_ONE_LINE: Final = re.compile(PMIX_ERROR.encode())  # a rank has disconnected
 _HYDRA: Final = re.compile(rb"=|YOUR APPLICATION|This typically refers|Please see the FAQ")
 _HYDRA_SIGNAL: Final = re.compile(rb"\A=.*\(signal (\d+)\)", re.DOTALL)
 
@@ -42,6 +48,7 @@ class NoticeFilter:
         self._notice: list[bytes] = []  # lines of a notice, or of what may become one
         self._line = b""  # the beginning of a line that is withheld
         self._within_line = False  # the beginning of the line has been passed on
+        self._resumes = False  # the line before the notice continues after it
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return those that belong to the ranks.
@@ -79,20 +86,25 @@ class NoticeFilter:
 
     def _pass(self, line: bytes) -> bytes:
         """Take a line; return what can be passed on now that it is known."""
-        if self._within_line:
-            self._within_line = False
-            return line
+        if found := _ONE_LINE.search(line):
+            self.notices.append(found[0])
+            self._within_line = self._within_line or found.start() > 0
+            return line[: found.start()]
         if not self._notice:
-            if _DASHES.fullmatch(line) or _EQUALS.fullmatch(line):
-                self._notice = [line]
-                return b""
-            if _ONE_LINE.match(line):
-                self.notices.append(line)
-                return b""
-            return line
+            return self._pass_outside(line)
         if self._notice[0].startswith(b"="):
             return self._pass_in_equals(line)
         return self._pass_in_dashes(line)
+
+    def _pass_outside(self, line: bytes) -> bytes:
+        equals = not self._within_line and _EQUALS.fullmatch(line)
+        frame = equals or _ENDS_WITH_DASHES.search(line)
+        start = frame.start() if frame else len(line)
+        self._resumes = self._within_line or start > 0
+        self._within_line = False
+        if frame:
+            self._notice = [line[start:]]
+        return line[:start]
 
     def _pass_in_dashes(self, line: bytes) -> bytes:
         first = len(self._notice) == 1
@@ -126,6 +138,7 @@ class NoticeFilter:
     def _keep(self) -> None:
         self.notices.append(b"".join(self._notice))
         self._notice = []
+        self._within_line = self._resumes
 
     def _noted(self, passed: bytes) -> bytes:
         self.reported = self.reported or _REPORT.search(passed) is not None

@@ -74,6 +74,29 @@ def test_all_other_output_passes_unchanged(text: bytes, size: int) -> None:
     assert passed_on(NoticeFilter(), text, size) == text
 
 
+@pytest.mark.parametrize("notice", [EXIT, KILLED, ABORT, OPEN_MPI_4])
+def test_a_line_of_another_thread_may_come_after_any_line_of_a_notice(notice: bytes) -> None:
+    lines = notice.splitlines(keepends=True)
+    for place in range(len(lines) + 1):
+        stream = NoticeFilter()
+        text = b"".join([b"before\n", *lines[:place], LOST, *lines[place:], b"after\n"])
+
+        assert passed_on(stream, text, 100_000) == b"before\nafter\n"
+        assert sorted(stream.notices) == sorted([notice, LOST])
+
+
+@pytest.mark.parametrize("notice", [EXIT, ABORT, LOST])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_notice_may_interrupt_a_line_of_a_rank(notice: bytes, together: bool) -> None:
+    stream = NoticeFilter()
+    pieces = [b"\r 10%", notice, b" of all", notice, b"\nlast\n"]
+
+    passed = b"".join(map(stream.feed, [b"".join(pieces)] if together else pieces))
+
+    assert passed + stream.close() == b"\r 10% of all\nlast\n"
+    assert stream.notices == [notice, notice]
+
+
 def test_an_unfinished_line_passes_at_once() -> None:
     stream = NoticeFilter()
 
