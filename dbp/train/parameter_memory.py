@@ -9,7 +9,7 @@ rank is killed while others update, no rank passes the barrier, and nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import final
 
 from dbp.job.failure import FailureReason
@@ -18,7 +18,7 @@ from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import Exchange
 from dbp.train.faults.agreement import all_or_none
-from dbp.train.faults.digest import digest, odd_ranks
+from dbp.train.faults.digest import digest
 
 
 @final
@@ -79,24 +79,19 @@ class ParameterMemory:
             self._communicator.broadcast(self.parameters.vector)
 
     def check_value(self) -> int:
-        """Return a number that is the same on all ranks while no memory has changed by itself.
+        """Return a number that is the same on all ranks while their copies are: its digest.
 
-        It is the digest of the rank's copy. Of shared parameters each rank compares its part
-        with how it has left it: 0 if it has not changed.
+        It is 0 for shared parameters, of which there is one copy: see ``has_changed``.
         """
-        if not self.shared:
-            return digest(self.parameters.vector)
-        pairs = zip(self._digests(), self._left, strict=True)
-        return max(found ^ left for found, left in pairs)
+        return 0 if self.shared else digest(self.parameters.vector)
 
-    def odd_ranks(self, values: Sequence[tuple[float, ...]]) -> list[int]:
-        """Return the ranks whose memory has changed; ``values``: the words of their checks.
+    def has_changed(self) -> bool:
+        """Return whether memory has changed by itself since this rank's last update.
 
-        Of copies these are the ranks that differ from most; all ranks if it is a tie.
+        Each rank knows how it has left its part of shared parameters; False for copies, which
+        the ranks compare. Call it right before an update, which makes the bits new ones.
         """
-        if self.shared:
-            return [rank for rank, words in enumerate(values) if any(words)]
-        return odd_ranks(values)
+        return self.shared and self._digests() != self._left
 
     def is_sound_after(self, failure: str) -> bool:
         """Return whether the parameters may be kept after a failure for this reason.

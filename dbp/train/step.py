@@ -81,9 +81,7 @@ class Step:
             dtype=model.dtype,
             shard=shard,
         )
-        self._diagnosis = Diagnosis(
-            setup, parameters, communicator, self._exchange, self.memory.odd_ranks
-        )
+        self._diagnosis = Diagnosis(setup, self.memory, communicator, self._exchange)
 
     def _probe(self, setup: Setup) -> RowProbe | None:
         """Return which products join lanes; None where a rank has one lane."""

@@ -7,14 +7,13 @@ rank's own gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, final
 
 import numpy as np
 
 from dbp.data.dataset import Indices
 from dbp.job.failure import FailureReason
-from dbp.nn.layer import Array
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.exchange import Exchange
@@ -24,6 +23,7 @@ from dbp.train.faults.agreement import all_or_none
 from dbp.train.faults.digest import odd_ranks
 from dbp.train.faults.finite import all_finite
 from dbp.train.lane_batches import LaneBatches, MiniBatch, Unreadable
+from dbp.train.parameter_memory import ParameterMemory
 from dbp.train.rows import RowReader
 
 SHOWN_SAMPLES: Final = 8
@@ -36,18 +36,13 @@ class Diagnosis:
     def __init__(
         self,
         setup: Setup,
-        parameters: Parameters,
+        memory: ParameterMemory,
         communicator: Communicator,
         exchange: Exchange,
-        odd_ranks: Callable[[Sequence[tuple[float, ...]]], list[int]] = odd_ranks,
     ) -> None:
-        """``exchange`` is that of the sums.
-
-        ``odd_ranks`` returns the ranks with damaged parameters, from the digests of all.
-        """
-        self._odd_ranks = odd_ranks
+        """``memory`` holds the parameters of the steps, ``exchange`` makes their sums."""
+        self._memory = memory
         self._setup = setup
-        self._parameters = parameters
         self._communicator = communicator
         self._exchange = exchange
 
@@ -59,19 +54,27 @@ class Diagnosis:
         Returns None for a sound step. Raises InvalidInput on every rank if one rank could not
         read its samples. Collective.
         """
-        odd = self._odd_ranks(total.digests)
-        if odd:
-            message = divergence_message(odd, batch.step, self._communicator.size)
-            return FailureReason.DIVERGED, message
+        if odd := odd_ranks(total.digests):
+            return self._diverged(odd, batch.step)
         if total.unreadable:
             self._refuse(lanes.unreadable)
-        if total.non_finite or not self._is_finite(total.gradients):
-            return FailureReason.NON_FINITE, self._explain(batch.step, lanes.own_indices(batch))
-        return None
+        damaged = self._memory.has_changed()
+        finite = all_finite(total.gradients[self._exchange.own])
+        if not self._exchange.any_rank(damaged or not finite) and not total.non_finite:
+            return None
+        if odd := self._ranks_where(damaged):
+            return self._diverged(odd, batch.step)
+        return FailureReason.NON_FINITE, self._explain(batch.step, lanes.own_indices(batch))
 
-    def _is_finite(self, gradients: Array) -> bool:
-        """Return whether the gradients of all ranks' shards are finite. Collective."""
-        return not self._exchange.any_rank(not all_finite(gradients[self._exchange.own]))
+    def _diverged(self, ranks: list[int], step: int) -> tuple[str, str]:
+        message = divergence_message(ranks, step, self._communicator.size)
+        return FailureReason.DIVERGED, message
+
+    def _ranks_where(self, flag: bool) -> list[int]:
+        """Return the ranks on which the flag is set, the same list on all. Collective."""
+        flags = np.empty(self._communicator.size, np.int64)
+        self._communicator.allgather(np.array([flag], np.int64), flags)
+        return [int(rank) for rank in np.flatnonzero(flags)]
 
     def _explain(self, step: int, own: Indices) -> str:
         """Return the message for a non-finite loss or gradient, the same on every rank.
@@ -129,7 +132,9 @@ class Diagnosis:
             x, target = reader.read(np.array([index]))
             finite = bool(np.isfinite(x).all())
             if finite and not setup.model.has_sync_points:
-                loss = setup.model.forward_backward(self._parameters, gradients, x, target)
+                loss = setup.model.forward_backward(
+                    self._memory.parameters, gradients, x, target
+                )
                 finite = math.isfinite(loss) and bool(np.isfinite(gradients.vector).all())
             if not finite:
                 bad.append(int(index))
