@@ -14,11 +14,11 @@ from dbp.client.arguments import credentials, seconds, switch, text, whole_numbe
 from dbp.client.async_job import AsyncJobHandle
 from dbp.client.inference import Prediction
 from dbp.client.job_calls import JobCalls
-from dbp.client.spec import Spec, ValidatedJob, errors_located, read_document, validated_job
+from dbp.client.spec import ValidatedJob, validated_job
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS, Connection
 from dbp.client.transport.streams import JobUpdate
-from dbp.job.spec.resolve import resolve
+from dbp.job.spec.given import Spec, checked_document, errors_located
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.address import service_address
@@ -160,9 +160,8 @@ class AsyncClient:
         whole_number("workers", workers, minimum=1, maximum=INT32_MAX)
         if request_id is not None:
             text("request_id", request_id)
-        document = read_document(spec)
+        document = checked_document(spec)
         with errors_located(spec):
-            resolve(document)
             request = jobs_pb.CreateJobRequest(
                 spec=spec_to_proto(document),
                 workers=workers,

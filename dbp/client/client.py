@@ -9,10 +9,11 @@ from typing import Literal, NoReturn, Self, final, overload
 from dbp.client.async_client import AsyncClient
 from dbp.client.job import JobHandle
 from dbp.client.loop_thread import LoopThread
-from dbp.client.spec import Spec, ValidatedJob
+from dbp.client.spec import ValidatedJob
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.connection import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from dbp.client.transport.streams import JobUpdate
+from dbp.job.spec.given import Spec
 from dbp.job.state import Job, State
 from dbp.registry import ComponentInfo
 from dbp.rpc.forking import check_not_forked

@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from dbp.errors import InvalidSpec, Violation
-from dbp.job.spec.component import MAX_LAYERS, build_components, read_kind
+from dbp.job.spec.component import (
+    MAX_LAYERS,
+    NO_READERS,
+    Readers,
+    build_components,
+    read_kind,
+)
 from dbp.job.spec.fields import INVALID, read_fields, read_options, shown
 from dbp.job.spec.job_spec import Component, Holdout, JobSpec
 from dbp.option_types import Field, fields_of, union_arms
@@ -21,12 +27,14 @@ T = TypeVar("T")
 MAX_ITEMS = {"layers": MAX_LAYERS, "metrics": 20}
 
 
-def check(document: object, found: Iterable[Violation] = ()) -> JobSpec:
+def check(
+    document: object, found: Iterable[Violation] = (), *, readers: Readers = NO_READERS
+) -> JobSpec:
     """Return the spec of a document; raises InvalidSpec with every violation.
 
     The options of components are kept as they are: ``resolve`` checks them. Only if the
     document is refused anyway are their violations reported as well. ``found`` holds violations
-    that the caller found before.
+    that the caller found before. ``readers``: see ``build_components``.
     """
     violations: list[Violation] = []
     spec = _read(JobSpec, document, "", violations)
@@ -34,7 +42,7 @@ def check(document: object, found: Iterable[Violation] = ()) -> JobSpec:
     if spec is not None and not violations:
         return spec
     if spec is not None:
-        build_components(spec, violations)
+        build_components(spec, violations, readers)
     raise InvalidSpec(in_order(violations, document if isinstance(document, Mapping) else ()))
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, cast
 
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec.contracts import (
@@ -97,7 +98,7 @@ def _read_options(
 ) -> dict[str, object]:
     def read_nested(field: Field, annotation: object, value: object, where: str) -> object:
         group: Group = field.metadata["group"]
-        if any(typing.get_origin(arm) is tuple for arm in union_arms(annotation)):
+        if typing.get_origin(annotation) is tuple:
             return _read_list(group, value, where, violations)
         shorthand = field.metadata.get("shorthand")
         nested = build_component(group, value, where, violations, shorthand=shorthand)
@@ -200,10 +201,22 @@ class Components:
     test: object | None
 
 
-def build_components(spec: JobSpec, violations: list[Violation]) -> Components:
-    """Build every component of a spec; a field that is None (or a hold-out) is skipped."""
+# Readers of data in memory by the path of their field ("data.train"); no kind names them.
+Readers: TypeAlias = Mapping[str, object]
+NO_READERS: Final[Readers] = MappingProxyType({})
+
+
+def build_components(
+    spec: JobSpec, violations: list[Violation], readers: Readers = NO_READERS
+) -> Components:
+    """Build every component of a spec; a field that is None (or a hold-out) is skipped.
+
+    ``readers`` replace those that the spec names.
+    """
 
     def build(group: Group, value: object, path: str) -> Any | None:
+        if path in readers:
+            return readers[path]
         if value is None or isinstance(value, Holdout):
             return None
         return build_component(group, value, path, violations)

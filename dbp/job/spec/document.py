@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dbp.job.spec.job_spec import Component, JobSpec
+from dbp.job.spec.toml_text import toml_text
 from dbp.json_value import JsonValue
 from dbp.option_types import fields_of
 
@@ -17,6 +18,11 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
     A spec that was made in Python may hold any values; ``dbp.job.spec.check`` judges them.
     """
     return {f.name: _plain(getattr(spec, f.name)) for f in fields_of(spec)}
+
+
+def to_toml(spec: JobSpec) -> str:
+    """Return a spec as the text of a .toml file; defaults are written, too."""
+    return toml_text(document_of(spec))
 
 
 def _plain(value: object) -> object:

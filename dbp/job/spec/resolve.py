@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from dbp.data_roots import DataRoots
 from dbp.errors import InvalidSpec, Violation
 from dbp.job.spec.check import check, in_order
-from dbp.job.spec.component import Components, build_components
+from dbp.job.spec.component import NO_READERS, Components, Readers, build_components
 from dbp.job.spec.contracts import (
     LayerContract,
     LossContract,
@@ -26,7 +26,7 @@ from dbp.job.spec.document import document_of
 from dbp.job.spec.job_spec import (
     CheckpointSpec,
     Component,
-    Holdout,
+    DataSpec,
     JobSpec,
     PublishSpec,
 )
@@ -64,25 +64,32 @@ class ResolvedSpec:
     test_reader: object | None
 
 
-def resolve(document: object, *, data_roots: DataRoots | None = None) -> ResolvedSpec:
+def resolve(
+    document: object,
+    *,
+    data_roots: DataRoots | None = None,
+    readers: Readers = NO_READERS,
+) -> ResolvedSpec:
     """Return the spec of a document, with every default filled in and its components built.
 
     Args:
         document: Plain values, as TOML and JSON have them.
         data_roots: Folders that file options must be in; None: any.
+        readers: Readers of data in memory, in place of those that the document names; the
+            resolved spec keeps the document's words for them.
 
     Raises InvalidSpec with all violations; those of components only if all fields are valid
     and all files allowed.
     """
-    spec = check(document)
+    spec = check(document, readers=readers)
     if data_roots is not None:
         check_paths(document, data_roots)
     violations: list[Violation] = []
-    built = build_components(spec, violations)
+    built = build_components(spec, violations, readers)
     violations += cross_field_violations(spec, built)
     if violations:
         raise InvalidSpec(in_order(violations, [field.name for field in fields_of(spec)]))
-    return _resolved(spec, built)
+    return _resolved(spec, built, readers)
 
 
 def digest_of(document: JsonObject) -> str:
@@ -91,23 +98,15 @@ def digest_of(document: JsonObject) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _resolved(spec: JobSpec, built: Components) -> ResolvedSpec:
+def _resolved(spec: JobSpec, built: Components, readers: Readers) -> ResolvedSpec:
     """Return the resolved spec; every component has been built."""
     loss, optimizer, train = built.loss, built.optimizer, built.train
     # Otherwise there would be violations.
     assert loss is not None and optimizer is not None and train is not None  # noqa: S101, PT018
     layers = tuple(layer for layer in built.layers if layer is not None)
-    validation = spec.data.validation
-    if not isinstance(validation, Holdout):
-        validation = _described_reader(built.validation)
     full = dataclasses.replace(
         spec,
-        data=dataclasses.replace(
-            spec.data,
-            train=_described("readers", train),
-            validation=validation,
-            test=_described_reader(built.test),
-        ),
+        data=_described_data(spec.data, built, readers),
         model=dataclasses.replace(
             spec.model,
             layers=tuple(_described("layers", layer.layer) for layer in layers),
@@ -148,5 +147,12 @@ def _described(group: Group, component: object) -> Component:
     return Component(str(table.pop("kind")), table)
 
 
-def _described_reader(reader: object | None) -> Component | None:
-    return None if reader is None else _described("readers", reader)
+def _described_data(data: DataSpec, built: Components, readers: Readers) -> DataSpec:
+    """Return the section with every option of its readers; data in memory stay as written."""
+    found = {"train": built.train, "validation": built.validation, "test": built.test}
+    described = {
+        name: _described("readers", reader)
+        for name, reader in found.items()
+        if reader is not None and f"data.{name}" not in readers
+    }
+    return dataclasses.replace(data, **described)  # type: ignore[arg-type]
