@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,7 @@ from dbp.data_access import check_same_files, using
 from dbp.errors import DbpError, InvalidFile, InvalidInput, MissingDependency
 from dbp.exit_codes import FAILED, INTERRUPTED, exit_code_of
 from dbp.heartbeat import slots, stacks
-from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat
 from dbp.job.failure import FailureReason, shortened
 from dbp.json_value import JsonObject, JsonValue
 from dbp.launch.data_launch import data_access
@@ -74,20 +73,6 @@ def die_with_parent() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def connect_ranks(workers: int, heartbeat: Heartbeat) -> Communicator:
-    """Return the communicator of this rank; a single worker needs no MPI."""
-    from dbp.parallel.communicator import SoloCommunicator
-    from dbp.parallel.counted import CountedCommunicator
-    from dbp.parallel.mpi import connect
-
-    if workers == 1:
-        return SoloCommunicator()
-    heartbeat.enter(Phase.EXCHANGE)  # MPI waits until all ranks have started
-    connected = CountedCommunicator(connect(workers), heartbeat.count_collective)
-    heartbeat.enter(Phase.STARTING)
-    return connected
-
-
 def run_rank(
     workers: int,
     inspect: Callable[[], Inspected],
@@ -123,6 +108,7 @@ def run_rank(
         profile: Records the time of the run; None costs nothing.
     """
     from dbp.parallel.mpi import aborting
+    from dbp.train.rank import connect_ranks
 
     if profile is not None:
         heartbeat = profile.observe(heartbeat)
@@ -159,20 +145,14 @@ def _train(
 ) -> RunOutcome:
     """Build and train; append the trainer, which has the last step, to ``made``."""
     from dbp.job.state import RunOutcome
-    from dbp.train.build import fit_scaling, prepare
-    from dbp.train.faults.agreement import all_or_none, reason_of
-    from dbp.train.trainer import Trainer
+    from dbp.train.faults.agreement import reason_of
+    from dbp.train.rank import make_trainer
 
     try:
-        inspected = all_or_none(communicator, inspect)
-        prepared = all_or_none(communicator, lambda: prepare(inspected, communicator.size))
-        setup = fit_scaling(replace(prepared, heartbeat=heartbeat), communicator)
-        if profile is not None:
-            communicator = profile.traced(communicator)
-            profile.trace_layers(setup.model)
-        trainer = Trainer(
-            setup, communicator, sink=sink, control=control, checkpoints=checkpoints,
-            resume=resume, max_seconds=max_seconds, detach=detach,
+        trainer = make_trainer(
+            communicator, inspect, sink=sink, control=control, checkpoints=checkpoints,
+            resume=resume, max_seconds=max_seconds, detach=detach, heartbeat=heartbeat,
+            profile=profile,
         )  # fmt: skip
     except InvalidInput as error:  # raised alike on every rank
         outcome = RunOutcome("failed", reason_of(error), 0, 0, message=str(error))

@@ -22,6 +22,7 @@ from dbp.job.spec.resolve import ResolvedSpec
 from dbp.storage.atomic_file import write_file
 from dbp.train.check.inspection import naming
 from dbp.train.faults.finite import check_outputs
+from dbp.train.model.answers import model_answers, no_classes
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.run_spec import RunSpec, run_spec
 
@@ -29,34 +30,22 @@ Array = npt.NDArray[Any]
 
 WRITTEN: Final = (".npy", ".csv", ".tsv")  # suffixes of files of answers
 
-_NO_CLASSES: Final = "--proba: the model gives values, no classes"
-
 
 def answers(model: TrainedModel, inputs: InputRows, *, proba: bool) -> Array:
     """Return classes (by name if they have names), values for regression, or probabilities.
 
     Raises InvalidData for inputs and outputs that are not finite.
     """
-    loss = model.model.loss
-    is_class = loss.target_kind() == "class"
-    if proba and not is_class:
-        raise InvalidInput(_NO_CLASSES)
     try:
-        scores = model.predict(inputs.rows)
-        outputs = model.activate(scores)
+        return model_answers(model, inputs.rows, proba=proba)
     except InvalidData as error:
         raise inputs.located(error) from error
-    if proba or not is_class:
-        return outputs
-    classes = loss.classes(scores)
-    named: Array = np.array(model.labels)[classes] if model.class_names else classes
-    return named
 
 
 def given_answers(prediction: Prediction, inputs: InputRows, *, proba: bool) -> Array:
     """Return the answers from a service's prediction."""
     if prediction.classes is None and proba:
-        raise InvalidInput(_NO_CLASSES)
+        raise InvalidInput(no_classes())
     try:
         check_outputs(prediction.outputs, 0)  # a service may be older than this command
     except InvalidData as error:

@@ -1,0 +1,39 @@
+"""The answers of a trained model, as users want them: classes, probabilities or values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidInput
+from dbp.option_names import either
+from dbp.train.model.trained_model import TrainedModel
+
+Array = npt.NDArray[Any]
+
+
+def model_answers(model: TrainedModel, rows: Array, *, proba: bool = False) -> Array:
+    """Return classes (by name if they have names), or values for regression.
+
+    ``proba``: the probabilities of all classes instead. ``rows``: (n, *input_shape), unscaled.
+    Raises InvalidInput if the model has no classes, InvalidData for inputs that do not fit, and
+    for inputs and outputs that are not finite.
+    """
+    loss = model.model.loss
+    is_class = loss.target_kind() == "class"
+    if proba and not is_class:
+        raise InvalidInput(no_classes())
+    scores = model.predict(rows)
+    outputs = model.activate(scores)
+    if proba or not is_class:
+        return outputs
+    classes = loss.classes(scores)
+    named: Array = np.array(model.labels)[classes] if model.class_names else classes
+    return named
+
+
+def no_classes() -> str:
+    """Return the message on probabilities of a model of values."""
+    return f"{either('--proba', 'probabilities')}: the model gives values, no classes"

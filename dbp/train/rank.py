@@ -1,0 +1,71 @@
+"""Join the other ranks of a run, and build the trainer of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
+from dbp.parallel.communicator import Communicator, SoloCommunicator
+from dbp.train.build import fit_scaling, prepare
+from dbp.train.check.inspection import Inspected
+from dbp.train.faults.agreement import all_or_none
+from dbp.train.profile.profile import Profile
+from dbp.train.report.sink import Control, Sink
+from dbp.train.state.continuation import Terms
+from dbp.train.trainer import Trainer
+
+
+def connect_ranks(workers: int, heartbeat: Heartbeat = NO_HEARTBEAT) -> Communicator:
+    """Return the communicator of this rank; a single worker needs no MPI."""
+    if workers == 1:
+        return SoloCommunicator()
+    from dbp.parallel.counted import CountedCommunicator
+    from dbp.parallel.mpi import connect
+
+    heartbeat.enter(Phase.EXCHANGE)  # MPI waits until all ranks have started
+    connected = CountedCommunicator(connect(workers), heartbeat.count_collective)
+    heartbeat.enter(Phase.STARTING)
+    return connected
+
+
+def make_trainer(
+    communicator: Communicator,
+    inspect: Callable[[], Inspected],
+    *,
+    sink: Sink,
+    control: Control,
+    checkpoints: Path | None = None,
+    resume: bool | Terms = False,
+    max_seconds: float | None = None,
+    detach: bool = False,
+    heartbeat: Heartbeat = NO_HEARTBEAT,
+    profile: Profile | None = None,
+) -> Trainer:
+    """Inspect the spec, open the data and build the trainer. Collective.
+
+    Args:
+        communicator: Connects the ranks.
+        inspect: Returns the inspected spec; raises InvalidInput.
+        sink: Receives the events of the run.
+        control: Polled for commands.
+        checkpoints: Folder of the checkpoints on rank 0.
+        resume: Continue from the newest checkpoint.
+        max_seconds: Time limit of this process; replaces that of the spec.
+        detach: Write checkpoints in a process that the launcher does not kill.
+        heartbeat: Gets each phase of this rank.
+        profile: Records the time of the run.
+
+    Raises InvalidInput on every rank.
+    """
+    inspected = all_or_none(communicator, inspect)
+    prepared = all_or_none(communicator, lambda: prepare(inspected, communicator.size))
+    setup = fit_scaling(replace(prepared, heartbeat=heartbeat), communicator)
+    if profile is not None:
+        communicator = profile.traced(communicator)
+        profile.trace_layers(setup.model)
+    return Trainer(
+        setup, communicator, sink=sink, control=control, checkpoints=checkpoints,
+        resume=resume, max_seconds=max_seconds, detach=detach,
+    )  # fmt: skip
