@@ -3,6 +3,8 @@
 The public API, all of it importable from ``dbp``. ``help(dbp.Client)`` describes one class.
 
 ===================================  ===================================================
+fit, load, FittedModel               train in this process, without a service; the trained
+                                     model: predict, evaluate, save
 Client, AsyncClient                  connect to a service: submit, find, list, watch jobs
 JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, predict
 ParameterMirror,                     a local copy of the newest parameters, updated in the
@@ -13,8 +15,10 @@ Job, State, Failure, FailureReason,  a job and its progress, as the service repo
   BestEpoch, ProgressReport, JobUpdate
 Version, VersionEntry, LabelMove,    versions of the parameters, and labels on them
   ParameterUpdate
-JobSpec, ValidatedJob                a job specification, also as a file or a dict; the resolved
-                                     spec of a job that was only validated
+JobSpec (DataSpec, ModelSpec,        a job specification, also as a file or a dict, and its
+  TrainSpec, StopSpec, Component,    parts; ``to_toml(spec)`` is the text of a file
+  CheckpointSpec, PublishSpec, Holdout)
+ValidatedJob                         the resolved spec of a job that was only validated
 ComponentInfo, OptionInfo            a layer, loss, optimizer, ... that the service has
 errors, DbpError                     every exception; ``help(dbp.errors)`` shows the tree
 plugin, testing                      base classes for layers, losses, optimizers, ... of your
@@ -52,9 +56,22 @@ if TYPE_CHECKING:
     from dbp.errors import DbpError
     from dbp.job.best import BestEpoch
     from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
-    from dbp.job.spec.job_spec import JobSpec
+    from dbp.job.spec.document import to_toml
+    from dbp.job.spec.job_spec import (
+        CheckpointSpec,
+        Component,
+        DataSpec,
+        Holdout,
+        JobSpec,
+        ModelSpec,
+        PublishSpec,
+        StopSpec,
+        TrainSpec,
+    )
     from dbp.job.state import Job, LabelMove, ProgressReport, State, Version, VersionEntry
     from dbp.registry import ComponentInfo, OptionInfo
+    from dbp.train.fit import fit, load
+    from dbp.train.model.fitted_model import FittedModel
 
 __version__ = "0.1.0"
 
@@ -63,32 +80,44 @@ __all__ = [
     "AsyncJobHandle",
     "AsyncParameterMirror",
     "BestEpoch",
+    "CheckpointSpec",
     "Client",
+    "Component",
     "ComponentInfo",
     "Condition",
     "ConditionKind",
+    "DataSpec",
     "DbpError",
     "Failure",
     "FailureReason",
+    "FittedModel",
+    "Holdout",
     "Job",
     "JobHandle",
     "JobSpec",
     "JobUpdate",
     "LabelMove",
+    "ModelSpec",
     "OptionInfo",
     "ParameterMirror",
     "ParameterSet",
     "ParameterUpdate",
     "Prediction",
     "ProgressReport",
+    "PublishSpec",
     "State",
+    "StopSpec",
+    "TrainSpec",
     "ValidatedJob",
     "Version",
     "VersionEntry",
     "__version__",
     "errors",
+    "fit",
+    "load",
     "plugin",
     "testing",
+    "to_toml",
 ]
 
 _NAMES = {
@@ -105,10 +134,14 @@ _NAMES = {
     "client.transport.streams": "JobUpdate",
     "errors": "DbpError",
     "job.best": "BestEpoch",
-    "job.spec.job_spec": "JobSpec",
+    "job.spec.document": "to_toml",
+    "job.spec.job_spec": "CheckpointSpec Component DataSpec Holdout JobSpec ModelSpec "
+    "PublishSpec StopSpec TrainSpec",
     "job.failure": "Condition ConditionKind Failure FailureReason",
     "job.state": "Job LabelMove ProgressReport State Version VersionEntry",
     "registry": "ComponentInfo OptionInfo",
+    "train.fit": "fit load",
+    "train.model.fitted_model": "FittedModel",
 }
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}
 

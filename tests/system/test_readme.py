@@ -147,8 +147,21 @@ def test_readme_commands_with_a_service_work(
     assert '"0.weight"' in output  # from the call by reflection
 
 
+def test_the_example_without_a_service(folder: Path, environment: dict[str, str]) -> None:
+    program, _ = blocks("python")
+    (folder / "example.py").write_text(program)
+
+    output = shell([f"{sys.executable} example.py"], folder, environment)
+
+    first, second = output.splitlines()
+    assert first.endswith("(32, 2)")
+    assert float(first.split()[0]) > 0.9
+    assert second.startswith("[1 0] {'loss': ")
+    assert (folder / "quadrants.safetensors").exists()
+
+
 def test_the_python_example(folder: Path, environment: dict[str, str], service: str) -> None:
-    (program,) = blocks("python")
+    _, program = blocks("python")
     (folder / "example.py").write_text(program)
 
     output = shell(

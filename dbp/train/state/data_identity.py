@@ -24,6 +24,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from dbp.data.array_reader import ArrayReader
 from dbp.data.dataset import Dataset
 from dbp.quantities import count_text
 from dbp.train.build import Setup
@@ -85,7 +86,8 @@ def differences(
 
 def _identity(dataset: Dataset, reader: object) -> Identity:
     info = dataset.info
-    limits = FILE_BYTES if _has_file(reader) else GENERATED_BYTES
+    is_stored = isinstance(reader, ArrayReader) or _has_file(reader)
+    limits = FILE_BYTES if is_stored else GENERATED_BYTES
     return {
         "samples": info.samples,
         "input_shape": list(info.input_shape),

@@ -1,0 +1,127 @@
+"""The model that ``dbp.fit`` and ``dbp.load`` return: predict, evaluate, save."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.data.array_reader import ArrayReader, numbers
+from dbp.errors import InvalidArgument, InvalidData, InvalidInput, alternatives
+from dbp.job.state import RunOutcome
+from dbp.storage.atomic_file import write_file
+from dbp.train.model.answers import model_answers
+from dbp.train.model.export import exported
+from dbp.train.model.trained_model import TrainedModel
+from dbp.train.report.run_contents import parameters_of
+
+Array = npt.NDArray[Any]
+
+
+@final
+class FittedModel:
+    """A trained model; threads must not share one, since its buffers are reused.
+
+    Attributes:
+        history: Figures of each epoch that ``dbp.fit`` has trained: ``step``, ``epoch``,
+            ``training_loss``, ``validation_loss``, ...; empty for a loaded model.
+        outcome: How the run ended; None for a loaded model.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        *,
+        history: Sequence[Mapping[str, float]] = (),
+        outcome: RunOutcome | None = None,
+    ) -> None:
+        self._trained = trained
+        self.history = tuple(history)
+        self.outcome = outcome
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a parameter file, or that of a run folder; raises InvalidFile."""
+        file = Path(path)
+        return cls(TrainedModel.load(parameters_of(file) if file.is_dir() else file))
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Copies of the weights and biases by name, such as ``0.weight`` and ``0.bias``."""
+        return {name: view.copy() for name, view in self._trained.parameters.views.items()}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the parameter file: model, scaling, step, ..."""
+        return dict(self._trained.metadata)
+
+    def predict(self, inputs: npt.ArrayLike) -> Array:
+        """Return the class of each row, by name if it has one; for regression the values.
+
+        Args:
+            inputs: Shape (n, *input_shape), not scaled: the model scales them.
+
+        The result is that of ``dbp predict``. Raises InvalidData for inputs that do not fit,
+        or are not finite.
+        """
+        return model_answers(self._trained, numbers("inputs", inputs))
+
+    def probabilities(self, inputs: npt.ArrayLike) -> Array:
+        """Return the probabilities of all classes, (n, classes).
+
+        Raises InvalidInput for a model of values, InvalidData as ``predict``.
+        """
+        return model_answers(self._trained, numbers("inputs", inputs), proba=True)
+
+    def evaluate(
+        self,
+        inputs: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        *,
+        weights: npt.ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """Return the mean loss and the metrics over these samples, as ``dbp evaluate`` does.
+
+        Classes are numbers, or their names where the training data had names. Raises
+        InvalidData for samples that do not fit the model.
+        """
+        given, names = self._numbered(targets)
+        reader = ArrayReader.of(inputs, given, weights)
+        kind = self._trained.model.loss.target_kind()
+        return self._trained.evaluate(replace(reader.of_kind(kind), class_names=names).open())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.safetensors`` file atomically, for ``dbp.load``, ``dbp predict``, PyTorch.
+
+        Raises InvalidInput if it cannot be written.
+        """
+        file = Path(path)
+        if file.suffix != ".safetensors":
+            raise InvalidArgument(
+                f"path: must end with .safetensors, got {os.fspath(path)!r}; write "
+                f"{str(file.with_suffix('.safetensors'))!r}"
+            )
+        try:
+            write_file(file, [exported(self._trained, "safetensors")])
+        except OSError as error:
+            raise InvalidInput(f"{file}: cannot be written: {error.strerror}") from error
+
+    def _numbered(self, targets: npt.ArrayLike) -> tuple[npt.ArrayLike, tuple[str, ...]]:
+        """Return numbers instead of names of classes, and all names; other targets as given."""
+        labels, given = self._trained.labels, np.asarray(targets)
+        if given.dtype.kind != "U" or not labels:
+            return targets, ()
+        known = {label: number for number, label in enumerate(labels)}
+        written = given.reshape(-1).tolist()
+        for row, label in enumerate(written):
+            if label not in known:
+                raise InvalidData(
+                    f"targets: sample {row}: no class {label!r} in the model"
+                    f"{alternatives(label, labels[:20], 'it has')}"
+                )
+        return np.array([known[label] for label in written]), self._trained.class_names
