@@ -18,6 +18,7 @@ import dbp
 from dbp.cli.main import dbp as command
 from dbp.errors import InvalidInput
 from dbp.job.state import ProgressReport
+from dbp.train.blas_threads import one_blas_thread
 from dbp.train.interrupts import Interrupts
 from dbp.train.report.history import History
 from dbp.train.stop_signals import STOP_SIGNALS
@@ -246,6 +247,15 @@ def test_a_resume_with_other_arrays_is_refused(tmp_path: Path) -> None:
     assert vector(resume(X)) == vector(dbp.fit(spec(epochs=4), X, Y))
 
 
+def test_a_change_of_any_row_of_large_arrays_is_noticed(tmp_path: Path) -> None:
+    x, y = samples(200_000)  # 4 MB: of generated data a resume would read a sample only
+    dbp.fit(spec(steps=1), x, y, run=tmp_path / "run")
+    x[3_000, 2] += 1
+
+    with pytest.raises(dbp.errors.DataChanged):
+        dbp.fit(spec(steps=1), x, y, run=tmp_path / "run", resume=True)
+
+
 def test_a_folder_with_a_run_is_kept_unless_overwrite_or_resume_is_given(
     tmp_path: Path,
 ) -> None:
@@ -286,6 +296,18 @@ def test_a_run_in_a_thread_leaves_signals_alone_and_has_the_same_bits() -> None:
         assert blas_threads() == limits
 
     assert found == [wanted, wanted]
+
+
+def test_overlapping_calls_restore_the_threads_when_the_last_one_ends() -> None:
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == [1] * len(before)
+        second.__exit__(None, None, None)
+        assert blas_threads() == before
 
 
 def test_inside_a_running_event_loop_as_in_a_notebook() -> None:
