@@ -60,7 +60,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "evaluate": ("predict.command", "evaluate", "Measure trained parameters on a data set."),
     "export": ("export", "export", "Write a trained model for other programs."),
     "verify": ("verify", "verify", "Verify the bits of a run, or a job's versions."),
-    "spec": ("spec", "spec", "Validate a job file, or fill in its defaults."),
+    "spec": ("spec", "spec", "Validate a job file, show its defaults or its schema."),
     "components": ("spec", "components", "List layers, losses, optimizers, readers, ..."),
     "bench": ("bench", "bench", "Measure a training step on this machine."),
     "doctor": ("doctor.command", "doctor", "Check this machine for training over MPI."),

@@ -1,14 +1,15 @@
-"""``dbp spec check``, ``dbp spec resolve`` and ``dbp components``. They start no run."""
+"""``dbp spec`` and ``dbp components``. They start no run."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dbp.cli.arguments.service import connect
-from dbp.cli.screen.output import output_option
+from dbp.cli.screen.output import echo, output_option, writing
 from dbp.quantities import count_text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def spec() -> None:
-    """Check a job spec, or show it with every default filled in."""
+    """Check a job file, show it with every default, or help an editor to complete it."""
 
 
 @spec.command()
@@ -137,6 +138,42 @@ def resolve(file: str, output: str) -> None:
         click.echo(json.dumps(resolved.document, indent=2))
     else:
         click.echo(toml_text(resolved.document), nl=False)
+
+
+@spec.command()
+@click.option(
+    "-o", "--out", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="File to write.  [default: standard output]",
+)  # fmt: skip
+def schema(file: Path | None) -> None:
+    """Print the JSON Schema of job files, for editors.
+
+    It covers every section and every installed component, plug-ins included. Editors with
+    Taplo, such as VS Code with Even Better TOML, then complete a job file, show the meaning of
+    each field, and mark unknown fields, wrong types and numbers out of range. The first line of
+    the job file names the schema, by URL or by a path from the folder of the job file:
+
+    \b
+      #:schema ./job.schema.json
+
+    `taplo check job.toml` checks the same. `dbp spec check` also checks the rules over several
+    fields, and the data. Write the schema again after an upgrade of dbp or of a plug-in.
+
+    \b
+    Examples:
+      dbp spec schema -o job.schema.json
+      dbp spec schema | less
+    """
+    from dbp.job.spec.json_schema import job_schema
+    from dbp.storage.atomic_file import write_file
+
+    text = json.dumps(job_schema(), indent=2) + "\n"
+    if file is None:
+        click.echo(text, nl=False)
+        return
+    with writing(file):
+        write_file(file, [text.encode()])
+    echo(f"written to {file} ({len(text):,} bytes)")
 
 
 def _components_of(service: str) -> list[ComponentInfo]:

@@ -98,7 +98,7 @@ def _read_options(
 ) -> dict[str, object]:
     def read_nested(field: Field, annotation: object, value: object, where: str) -> object:
         group: Group = field.metadata["group"]
-        if typing.get_origin(annotation) is tuple:
+        if any(typing.get_origin(arm) is tuple for arm in union_arms(annotation)):
             return _read_list(group, value, where, violations)
         shorthand = field.metadata.get("shorthand")
         nested = build_component(group, value, where, violations, shorthand=shorthand)

@@ -24,6 +24,7 @@ class Window:
     high: float = option(1, doc="upper end", maximum=10)
     sizes: tuple[int, ...] = option((), doc="sizes", minimum=1)
     activation: str = option("none", doc="not the shorthand")
+    inner: tuple[object, ...] | None = option(None, doc="inner layers", group="layers")
 
     def ids(self) -> int:
         return 0
@@ -123,6 +124,13 @@ def test_an_option_named_activation_is_no_shorthand() -> None:
 
     layers: tuple[object, ...] = resolve(document).layers
     assert layers == (Window(activation="own"),)
+
+
+def test_a_list_of_components_may_be_optional() -> None:
+    built, violations = build({"kind": "window", "inner": ["window", {"kind": "window"}]})
+
+    assert violations == []
+    assert built == Window(inner=(Window(), Window()))
 
 
 def test_a_plug_in_that_cannot_be_loaded_is_a_violation_and_says_why() -> None:
