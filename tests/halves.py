@@ -5,10 +5,14 @@ goes; the other runs the rest, and its output follows at the end. Each has a war
 (``tests.warden``), so neither sees the other's files and processes.
 
 The options are pytest's; both get them, so a file that ``--junitxml`` names is written twice.
+
+Python's bytecode is written even where the environment forbids it (PYTHONDONTWRITEBYTECODE):
+the tests start thousands of processes, and each would compile all modules of dbp.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -47,9 +51,9 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start pytest for the tests with these marks; ``output`` gets all that it prints."""
     command = [sys.executable, "-m", "pytest", "-m", marks, *options]
-    return subprocess.Popen(
-        command, stdout=output, stderr=None if output is None else subprocess.STDOUT
-    )
+    stderr = None if output is None else subprocess.STDOUT
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.Popen(command, stdout=output, stderr=stderr, env=environment)
 
 
 def exit_code(codes: Sequence[int]) -> int:

@@ -34,6 +34,12 @@ def test_without(): note("without")
 def test_slow(): note("slow")
 def test_wrong(): note("wrong"); assert 1 + 1 == 3
 """
+COMPILED = """
+import sys, pytest
+@pytest.mark.processes
+def test_with(): assert not sys.dont_write_bytecode
+def test_without(): assert not sys.dont_write_bytecode
+"""
 WAITING = """
 import pathlib, time, pytest
 def wait(name):
@@ -65,6 +71,15 @@ def test_each_test_runs_once_and_a_failure_of_either_half_is_shown(tmp_path: Pat
     assert "FAILED" in output
     assert output.index("1 passed, 3 deselected") < output.index("::test_wrong")
     assert process.returncode == 1
+
+
+def test_both_halves_write_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    process = halves(tmp_path, COMPILED)
+    process.communicate(timeout=DEADLINE)
+
+    assert process.returncode == 0
 
 
 def test_options_may_select_tests_of_one_half(tmp_path: Path) -> None:

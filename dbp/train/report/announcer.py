@@ -173,7 +173,9 @@ class Announcer:
                 return
         if due:
             best = self._best is not None and self._best[0] == step
-            if self._send_parameters(step, served.vector, best=best):
+            # A sink that is full may keep the best ones beyond the next step: send the copy.
+            vector = self._best[1] if self._best is not None and best else served.vector
+            if self._send_parameters(step, vector, best=best):
                 self._asked = False
                 self._best = None if best else self._best
 

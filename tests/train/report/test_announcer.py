@@ -22,9 +22,11 @@ class LimitedSink(Recorder):
     def __init__(self, free: int = 1_000) -> None:
         super().__init__()
         self.free = free
+        self.refused: list[ParameterSnapshot] = []
 
     def snapshot(self, snapshot: ParameterSnapshot) -> bool:
         if not self.free:
+            self.refused.append(snapshot)
             return False
         self.free -= 1
         return super().snapshot(snapshot)
@@ -112,6 +114,16 @@ def test_while_the_sink_is_full_the_best_waits_and_nothing_newer_is_published() 
     stage.step(11)
 
     assert sink.sent == [(8, 8.0, "best")]
+
+
+def test_best_parameters_that_a_full_sink_keeps_stay_those_of_their_step() -> None:
+    sink = LimitedSink(free=0)
+    stage = Stage(sink)
+    stage.step(8, best=True)
+
+    stage.parameters.vector[:] = 9  # the next step
+
+    assert [(s.step, float(s.vector[0])) for s in sink.refused] == [(8, 8.0)]
 
 
 def test_requested_version_is_published_later_if_the_sink_is_full() -> None:
