@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.train.build import fit_scaling, prepare
 from dbp.train.check.inspection import Inspected
 from dbp.train.faults.agreement import all_or_none
-from dbp.train.profile.profile import Profile
 from dbp.train.report.sink import Control, Sink
 from dbp.train.state.continuation import Terms
 from dbp.train.trainer import Trainer
+
+if TYPE_CHECKING:  # a run without a profile does not load it
+    from dbp.train.profile.profile import Profile
 
 
 def connect_ranks(workers: int, heartbeat: Heartbeat = NO_HEARTBEAT) -> Communicator:
