@@ -48,17 +48,8 @@ def make_trainer(
 ) -> Trainer:
     """Inspect the spec, open the data and build the trainer. Collective.
 
-    Args:
-        communicator: Connects the ranks.
-        inspect: Returns the inspected spec; raises InvalidInput.
-        sink: Receives the events of the run.
-        control: Polled for commands.
-        checkpoints: Folder of the checkpoints on rank 0.
-        resume: Continue from the newest checkpoint.
-        max_seconds: Time limit of this process; replaces that of the spec.
-        detach: Write checkpoints in a process that the launcher does not kill.
-        heartbeat: Gets each phase of this rank.
-        profile: Records the time of the run.
+    ``inspect`` returns the inspected spec; ``heartbeat`` gets each phase of this rank, and
+    ``profile`` records its times. All other arguments are those of ``Trainer``.
 
     Raises InvalidInput on every rank.
     """
