@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
-import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import DataChanged, InvalidInput, RunDiskFull, TrainingFailed
@@ -26,7 +24,7 @@ from dbp.parallel.communicator import Communicator
 from dbp.storage.checkpoints import CHECKPOINTS
 from dbp.train.blas_threads import one_blas_thread
 from dbp.train.check.inspection import Inspected, inspect
-from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.agreement import all_or_none, value_of_first
 from dbp.train.given_data import Readers, Samples, array_readers, with_arrays
 from dbp.train.interrupts import Interrupts
 from dbp.train.model.fitted_model import FittedModel
@@ -135,7 +133,7 @@ class _Call:
         if is_first and self.shows:
             sys.stderr.write("".join(f"note: {note}\n" for note in inspected.notes()))
         resumes = _agreed(communicator, lambda: is_first and self._resumes())
-        resumes = bool(_from_first(communicator, resumes))
+        resumes = bool(value_of_first(communicator, resumes))
         folder = _agreed(
             communicator,
             lambda: self._prepare(inspected, resumes=resumes) if is_first else None,
@@ -217,21 +215,11 @@ def _agreed(communicator: Communicator, action: Callable[[], T]) -> T:
     return action() if communicator.size == 1 else all_or_none(communicator, action)
 
 
-def _from_first(communicator: Communicator, value: object) -> Any:
-    """Return the value of rank 0, as JSON has it. Collective."""
-    text = json.dumps(value).encode() if communicator.rank == 0 else b""
-    length = np.array([len(text)], np.int64)
-    communicator.broadcast(length)
-    letters = np.frombuffer(text.ljust(int(length[0])), np.uint8).copy()
-    communicator.broadcast(letters)
-    return json.loads(letters.tobytes())
-
-
 def _result(
     communicator: Communicator, trainer: Trainer, outcome: RunOutcome, history: History
 ) -> tuple[RunOutcome, FittedModel | None]:
     """Return outcome and model of rank 0 on every rank. Collective."""
-    found = _from_first(
+    found = value_of_first(
         communicator, [record_to_json(outcome, local=True), history.epochs, history.metadata]
     )
     outcome, metadata = decode_outcome(found[0]), found[2]

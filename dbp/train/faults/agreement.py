@@ -1,10 +1,11 @@
-"""Make all ranks raise the same error if one fails, and compare their settings at the start."""
+"""Make all ranks raise the same error, hold the same value, and start with equal settings."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -45,6 +46,20 @@ def all_or_none(communicator: Communicator, action: Callable[[], T]) -> T:
     found = letters.tobytes()
     message = found[1:].decode()
     raise _KINDS[found[:1]](message if rank == 0 else f"on rank {rank}: {message}")
+
+
+def value_of_first(communicator: Communicator, value: object) -> Any:
+    """Return the value of rank 0 on every rank, as JSON has it. Collective.
+
+    The values of other ranks do not count. Raises TypeError on rank 0 for what JSON has not.
+    """
+    text = json.dumps(value).encode() if communicator.rank == 0 else b""
+    length = np.array([len(text)], np.int64)
+    communicator.broadcast(length)
+    letters = np.zeros(int(length[0]), np.uint8)
+    letters[: len(text)] = np.frombuffer(text, np.uint8)
+    communicator.broadcast(letters)
+    return json.loads(letters.tobytes())
 
 
 def reason_of(error: InvalidInput) -> FailureReason:

@@ -7,7 +7,6 @@ differ from that of the run that wrote the checkpoint.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import shlex
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from dbp.option_names import either, option
 from dbp.parallel.communicator import Communicator
 from dbp.storage.full_disk import is_full
 from dbp.train.build import Setup
-from dbp.train.faults.agreement import all_or_none
+from dbp.train.faults.agreement import all_or_none, value_of_first
 from dbp.train.faults.finite import all_finite
 from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import PARAMETERS, Checkpoint, CheckpointStore
@@ -197,11 +196,11 @@ class Recovery:
         if self._resumes and self._store is not None:
             self.origin = str(self._store.path_of(found.step)) if found is not None else ""
         self._resumes = False  # later calls are roll-backs, which may return to the start
-        text = b"null"
+        own = None
         if found is not None:
             sizes = {name: vector.size for name, vector in found.vectors.items()}
-            text = json.dumps([found.step, found.position, sizes]).encode()
-        plan = json.loads(self._broadcast(np.frombuffer(text, np.uint8)).tobytes())
+            own = [found.step, found.position, sizes]
+        plan = value_of_first(self._communicator, own)
         if plan is None:
             return None
         step, position, sizes = plan
@@ -251,16 +250,6 @@ class Recovery:
                 self.arithmetic,
             )
         return found
-
-    def _broadcast(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the bytes of rank 0 on every rank."""
-        length = np.array([data.size], np.int64)
-        self._communicator.broadcast(length)
-        out = np.zeros(int(length[0]), np.uint8)
-        if self._communicator.rank == 0:
-            out[:] = data
-        self._communicator.broadcast(out)
-        return out
 
 
 def parameters_of(saved: CheckpointState) -> Vector:

@@ -5,7 +5,7 @@ import pytest
 from dbp.errors import DataChanged, InvalidData, InvalidInput
 from dbp.parallel.communicator import Communicator
 from dbp.parallel.threads import run_threads
-from dbp.train.faults.agreement import all_or_none, check_agreement
+from dbp.train.faults.agreement import all_or_none, check_agreement, value_of_first
 
 
 def test_ranks_with_equal_facts_agree() -> None:
@@ -71,3 +71,11 @@ def test_data_that_changed_are_told_apart_on_every_rank() -> None:
     run_threads(3, main)
 
     assert kinds == dict.fromkeys(range(3), DataChanged)
+
+
+@pytest.mark.parametrize("value", [None, {"step": 3, "texts": ["ü", ""]}, [0.1, float("inf")]])
+def test_every_rank_gets_the_value_of_rank_0(value: object) -> None:
+    def main(communicator: Communicator) -> object:
+        return value_of_first(communicator, value if communicator.rank == 0 else [1] * 99)
+
+    assert run_threads(3, main) == [value] * 3
