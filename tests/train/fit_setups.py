@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 LAYERS = [
     {"kind": "dense", "units": 12, "activation": "relu"},
@@ -50,3 +51,9 @@ def numbers_of(file: Path) -> bytes:
     """The parameters in a safetensors file, without its header."""
     content = file.read_bytes()
     return content[8 + int.from_bytes(content[:8], "little") :]
+
+
+def blas_threads() -> list[int]:
+    """The number of threads of each BLAS library of this process."""
+    found = threadpoolctl.threadpool_info()
+    return [library["num_threads"] for library in found if library["user_api"] == "blas"]

@@ -18,12 +18,10 @@ import dbp
 from dbp.cli.main import dbp as command
 from dbp.errors import InvalidInput
 from dbp.job.state import ProgressReport
-from dbp.train.blas_threads import one_blas_thread
-from dbp.train.interrupts import Interrupts
 from dbp.train.report.history import History
 from dbp.train.stop_signals import STOP_SIGNALS
 from tests.deadline import DEADLINE
-from tests.train.fit_setups import numbers_of, samples, spec, spec_of_files
+from tests.train.fit_setups import blas_threads, numbers_of, samples, spec, spec_of_files
 
 X, Y = samples()
 VALIDATION = samples(60, 2)
@@ -35,11 +33,6 @@ def vector(model: dbp.FittedModel) -> bytes:
 
 def handlers() -> list[Any]:
     return [signal.getsignal(number) for number in STOP_SIGNALS]
-
-
-def blas_threads() -> list[int]:
-    found = threadpoolctl.threadpool_info()
-    return [library["num_threads"] for library in found if library["user_api"] == "blas"]
 
 
 def interrupt_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,27 +170,6 @@ def test_threads_and_handlers_are_as_before_also_after_an_error(
     assert during[1] != before
 
 
-def test_a_handler_of_the_program_stays_but_for_ctrl_c() -> None:
-    own = signal.signal(signal.SIGUSR1, lambda number, frame: None)
-    try:
-        mine = signal.getsignal(signal.SIGUSR1)
-        with Interrupts():
-            assert signal.getsignal(signal.SIGUSR1) is mine
-            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGUSR1, own)
-
-
-def test_a_second_ctrl_c_and_one_before_the_first_step_interrupt_at_once() -> None:
-    with Interrupts(), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-    with Interrupts() as interrupts:
-        interrupts.poll()
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
 def test_ctrl_c_keeps_a_checkpoint_and_a_resume_has_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,18 +270,6 @@ def test_a_run_in_a_thread_leaves_signals_alone_and_has_the_same_bits() -> None:
     assert found == [wanted, wanted]
 
 
-def test_overlapping_calls_restore_the_threads_when_the_last_one_ends() -> None:
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        first, second = one_blas_thread(), one_blas_thread()
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        assert blas_threads() == [1] * len(before)
-        second.__exit__(None, None, None)
-        assert blas_threads() == before
-
-
 def test_inside_a_running_event_loop_as_in_a_notebook() -> None:
     async def cell() -> dbp.FittedModel:
         return dbp.fit(spec(), X, Y)
@@ -349,76 +309,13 @@ def test_a_spec_of_python_objects_is_the_same_as_its_toml(tmp_path: Path) -> Non
     assert vector(dbp.fit(tmp_path / "job.toml", X, Y)) == wanted
 
 
-def with_stop(metric: str) -> dict[str, Any]:
-    return spec(stop={"metric": metric, "patience": 2})
-
-
-NAMED = spec() | {"data": {"train": {"kind": "digits"}}}
-HELD_OUT = spec() | {"data": {"validation": {"fraction": 0.1}}}
-NAN = np.where(np.arange(1000).reshape(200, 5) == 7, np.nan, X)
-
-
-@pytest.mark.parametrize(
-    ("document", "arguments", "message"),
-    [
-        (spec(), (X, Y[:-1]), r"200 inputs but targets holds 199 targets.*equally many"),
-        (spec(), (Y, Y), r"shape \(200,\), expected inputs of at least two dimensions"),
-        (spec(), (NAN, Y), r"inputs: sample 1, element \[2\]: nan, expected a finite number"),
-        (spec(), (X.astype(complex), Y), "inputs: type complex64|inputs: type complex128"),
-        (spec(), (X, Y.astype(str)), r"targets: type <U\d+; .*numpy.unique"),
-        (spec(), (X, np.full(200, 1.5)), "class 1.5, expected a whole number"),
-        (spec(), (X, Y + 1), r"class 3|outputs for 3 classes|0 to 2"),
-        (spec(), (X, [[1], [2, 3]]), "targets: numpy makes no array of it"),
-        (spec(), (X, None), "inputs, targets: got inputs alone; give both"),
-        (spec(), (), "data.train: is required"),
-        (spec(), (X[:0], Y[:0]), "no samples"),
-        (spec(), (np.ma.masked_less(X, 0), Y), "inputs: a masked array"),
-        (NAMED, (X, Y), "data.train: is in the spec, and arrays are given as well; leave one"),
-        (with_stop("validation_loss"), (X, Y), "needs a validation set"),
-        (with_stop("training_speed"), (X, Y), "unknown 'training_speed'"),
-        (spec(epochs=0), (X, Y), "train.epochs: must be >= 1 and .* got 0"),
-        (spec(lanes=64, batch_size=64), (X[:40], Y[:40]), "40 training samples, but 64"),
-        ({"name": "x"}, (X, Y), "model: is required"),
-        (7, (X, Y), "spec: must be the path of a file, a mapping or a JobSpec, got int 7"),
-        ("missing.toml", (X, Y), "missing.toml: no such file"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_refused_before_anything_starts(
-    document: Any, arguments: tuple[Any, ...], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        dbp.fit(document, *arguments, run=tmp_path / "run")
-
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("document", "given", "message"),
-    [
-        (spec(), {"validation": (X,)}, "validation: must be .* got tuple of 1"),
-        (spec(), {"validation": (X[:, :4], Y)}, r"data.validation: inputs of shape \(4,\)"),
-        (HELD_OUT, {"validation": (X, Y)}, "data.validation: is in the spec, and arrays"),
-        (spec(), {"weights": np.full(200, -1.0)}, "weights: sample 0: weight -1.0"),
-        (spec(), {"weights": np.ones(3)}, r"weights: shape \(3,\), expected one weight"),
-        (spec(), {"resume": True, "run": None}, "need run=, the folder"),
-    ],
-)
-def test_bad_arguments_beside_the_arrays_are_refused(
-    document: Any, given: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        dbp.fit(document, X, Y, **{"run": tmp_path / "run"} | given)
-
-    assert not (tmp_path / "run").exists()
-
-
 def test_bad_rows_are_refused_by_the_model(tmp_path: Path) -> None:
     model = dbp.fit(spec(epochs=1), X, Y)
 
     with pytest.raises(InvalidInput, match=r"inputs of shape \(200, 4\); the model takes"):
         model.predict(X[:, :4])
     with pytest.raises(InvalidInput, match="row 1"):
-        model.predict(NAN)
+        model.predict(np.where(np.arange(1000).reshape(200, 5) == 7, np.nan, X))
     with pytest.raises(InvalidInput, match=r"must end with .safetensors"):
         model.save(tmp_path / "model.npz")
     with pytest.raises(InvalidInput, match="cannot be written"):
