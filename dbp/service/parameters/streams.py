@@ -67,15 +67,15 @@ async def stream_messages(
 async def silences(work: asyncio.Task[Any], seconds: float) -> AsyncGenerator[None, None]:
     """Yield after every ``seconds`` until ``work`` is done.
 
-    Leaving early cancels the work and waits for its end.
+    Leaving early cancels the work and waits for its end. Its error, if the caller does not ask
+    for it, is not logged either.
     """
     try:
         while not (await asyncio.wait((work,), timeout=seconds))[0]:
             yield
     finally:
-        if not work.done():
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,28 @@ async def test_silences_are_counted_until_the_work_is_done() -> None:
 
     assert count >= 3
     assert task.result() == 5
+
+
+async def test_an_error_of_the_work_that_a_caller_has_left_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = asyncio.Event()
+
+    async def fail() -> None:
+        await left.wait()
+        raise ValueError("nobody asks")
+
+    task = asyncio.create_task(fail())
+    waiting = silences(task, 0.01)
+    await anext(waiting)
+    left.set()
+    await asyncio.wait((task,))
+    await waiting.aclose()
+
+    del task, waiting
+    gc.collect()
+
+    assert "nobody asks" not in caplog.text
 
 
 async def test_leaving_silences_early_cancels_the_work() -> None:
