@@ -14,6 +14,7 @@ from typing import Final, final
 from dbp.nn.model import Model
 from dbp.nn.row_product import keeps_bits
 from dbp.train.plan import Plan
+from dbp.train.report.sink import LaneProducts
 
 Joined = Sequence[Collection[str]]  # for each layer, the names of its products
 
@@ -32,9 +33,11 @@ class RowProbe:
         ``lane_rows`` returns [start, stop) of each lane of this rank in a mini-batch.
         """
         self._joined: dict[int, list[set[str]]] = {}
+        self._lanes = 0
+        self._products = model.row_products
         for rows in _batch_sizes(plan):
             bounds = lane_rows(rows)
-            first = bounds[0][0]
+            self._lanes, first = len(bounds), bounds[0][0]
             lanes = tuple((start - first, stop - first) for start, stop in bounds)
             self._joined[rows] = [
                 {
@@ -44,6 +47,15 @@ class RowProbe:
                 }
                 for products in model.row_products
             ]
+
+    @property
+    def found(self) -> LaneProducts | None:
+        """The products of a full mini-batch; None for one lane, or without such products."""
+        rows = max(self._joined)
+        products = sum(len(products or ()) for products in self._products)
+        if self._lanes < 2 or not products:
+            return None
+        return LaneProducts(self._lanes, sum(map(len, self._joined[rows])), products)
 
     def of(self, rows: int) -> Joined:
         """Return the products to join in a mini-batch of ``rows``; none for other sizes."""

@@ -31,7 +31,13 @@ from dbp.train.step_facts import RankFacts, StepResult, result_of
 
 @final
 class Step:
-    """Runs training steps with buffers that it allocates once."""
+    """Runs training steps with buffers that it allocates once.
+
+    Attributes:
+        lane_products: See ``Started``.
+        memory: Where the parameters lie.
+        updater: The optimizer with its state.
+    """
 
     def __init__(
         self,
@@ -65,7 +71,9 @@ class Step:
             parameters, size, communicator, self._exchange, share=share
         )
         parameters = self.memory.parameters
-        self._lanes = LaneBatches(setup, self._exchange, self._probe(setup))
+        probe = self._probe(setup)
+        self.lane_products = None if probe is None else probe.found
+        self._lanes = LaneBatches(setup, self._exchange, probe)
         self._gather = None
         if model.has_sync_points:
             self._gather = Gather(communicator, len(self._exchange.lane_rows(0)))

@@ -113,10 +113,11 @@ class Trainer:
 
     def _start(self) -> None:
         """Announce the run, then remove the checkpoints of an earlier run."""
-        size, state = self.communicator.size, self.state
+        state = self.state
         self._announcer.start(
-            size, state.step, state.rollbacks, state.rolled_back_to,
-            open_epoch=state.open_epoch is not None, origin=self._recovery.origin,
+            self.communicator.size, state.step, state.rollbacks, state.rolled_back_to,
+            lane_products=self._step.lane_products, origin=self._recovery.origin,
+            open_epoch=state.open_epoch is not None,
         )  # fmt: skip
         if not self._resume:
             self._recovery.discard()
@@ -223,9 +224,8 @@ class Trainer:
         return command
 
     def _warn(self, *texts: str) -> None:
-        if self.communicator.rank == 0:
-            for text in texts:
-                logger.warning("%s", text)
+        for text in texts if self.communicator.rank == 0 else ():
+            logger.warning("%s", text)
 
     def _roll_back(self, text: str) -> None:
         """Return to the newest checkpoint, or the start, at half the rate. Collective.

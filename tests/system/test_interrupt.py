@@ -301,6 +301,7 @@ def test_stdout_holds_only_the_json(start: Start, library: str, stop: bool) -> N
 
     assert run.end() == (75 if stop else 0)
     assert result["status"] == ("stopped" if stop else "succeeded")
+    assert result["lane_products"]["lanes"] == 2
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

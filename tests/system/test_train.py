@@ -126,6 +126,7 @@ def test_two_ranks_under_mpirun_give_what_one_process_gives(tmp_path: Path, spec
     assert both.returncode == 0, both.stderr
     assert_close(vector(tmp_path / "two"), vector(tmp_path / "one"), 1e-5)
     assert "on 2 workers" in both.stdout
+    assert "rank 0 has 2 lanes: " in both.stdout
     assert "test_accuracy" in both.stdout
     assert f"dbp predict {tmp_path / 'two'} INPUTS" in both.stdout
     assert result(tmp_path / "two")["status"] == "succeeded"

@@ -16,6 +16,8 @@ from dbp.parallel.communicator import SoloCommunicator
 from dbp.train import row_probe
 from dbp.train.build import Setup
 from dbp.train.check.arithmetic import arithmetic
+from dbp.train.report.fan_out import StartRecorder
+from dbp.train.report.sink import LaneProducts
 from dbp.train.row_probe import RowProbe
 from dbp.train.trainer import Trainer
 from tests.train.setups import Array, document, make_setup, run_ranks
@@ -51,10 +53,32 @@ def test_every_rank_probes_the_rows_of_its_own_lanes(monkeypatch: pytest.MonkeyP
 
     assert probe.of(128) == [{"y"}, set(), {"dx"}]  # dense, tanh, dense
     assert probe.of(64) == ()
+    assert probe.found == LaneProducts(lanes=2, joined=2, products=3)
     # The first layer needs no dx; mini-batches have 128 and 122 samples.
     lanes = {rows: ((0, 31), (99 - rows + 60, 60)) for rows in (122, 128)}
     shapes = [(FEATURES, UNITS), (UNITS, 3), (3, UNITS)]
     assert probed == [(*shape, lanes[rows]) for rows in (122, 128) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("train", "lanes"),
+    [
+        ({"lanes": 4}, 4),
+        ({"lanes": 1}, None),
+        ({"lanes": 4, "accumulate": 2}, None),
+        ({"numerics": "fast"}, None),
+    ],
+)
+def test_a_run_reports_its_joined_products_where_a_rank_has_several_lanes(
+    train: dict[str, Any], lanes: int | None
+) -> None:
+    sink = StartRecorder()
+
+    Trainer(setup_of(**train), SoloCommunicator(), sink=sink).run()
+
+    assert sink.plan is not None
+    found = sink.plan.lane_products
+    assert (found and found.lanes) == lanes
 
 
 def test_ranks_that_join_different_products_have_the_same_bits(

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from dbp.cli.screen.status_line import Status, StatusLine
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.train.report.lines import plan_text, resumed_text
+from dbp.train.report.lines import start_texts
 from dbp.train.report.sink import ParameterSnapshot, Started
 
 LEAST_SECONDS: Final = 0.1  # between drawings
@@ -31,11 +31,7 @@ class ProgressBar:
 
     def started(self, started: Started) -> None:
         """Write the plan of the run and draw the empty bar."""
-        self._live.console.print(
-            plan_text(started), soft_wrap=True, highlight=False, markup=False
-        )
-        if started.origin is not None:
-            text = resumed_text(started)
+        for text in start_texts(started):
             self._live.console.print(text, soft_wrap=True, highlight=False, markup=False)
         self._status = Status(
             step=started.steps_done,

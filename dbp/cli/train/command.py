@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # these load numpy, whose threads must be set first
     from dbp.job.spec.resolve import ResolvedSpec
     from dbp.job.state import RunOutcome
     from dbp.train.check.inspection import Inspected
-    from dbp.train.report.sink import Control, Sink
+    from dbp.train.report.sink import Control, Sink, Started
     from dbp.train.state.extension import Longer
     from dbp.train.stop_signals import StopSignals
 
@@ -187,7 +187,7 @@ def _other_rank(
 
 def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: StopSignals) -> int:
     from dbp.storage.checkpoints import CHECKPOINTS
-    from dbp.train.report.fan_out import AnyOf, FanOut
+    from dbp.train.report.fan_out import AnyOf, FanOut, StartRecorder
     from dbp.worker import run_rank
 
     resolved = inspected.resolved
@@ -209,7 +209,8 @@ def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: Stop
     resume = request.resume and resume_terms(
         folder.path, request.longer, new_data=request.new_data
     )
-    sinks: list[Sink] = [*_screen(request, place), folder]
+    start = StartRecorder()
+    sinks: list[Sink] = [*_screen(request, place), folder, start]
     controls: list[Control] = [signals]
     if reporter is not None:
         sinks.append(reporter)
@@ -228,7 +229,7 @@ def _rank_0(request: Request, inspected: Inspected, place: Launch, signals: Stop
         detach=kills_ranks(place, os.environ),
         profile=profile,
     )
-    _summarize(request, resolved, outcome, folder.path)
+    _summarize(request, resolved, outcome, folder.path, start.plan)
     if profile is not None:
         write_profile(profile, request.profile or "", folder.path, quiet=request.quiet)
     return exit_code_of(outcome.status, outcome.reason)
@@ -250,7 +251,11 @@ def _screen(request: Request, place: Launch) -> list[Sink]:
 
 
 def _summarize(
-    request: Request, resolved: ResolvedSpec, outcome: RunOutcome, folder: Path
+    request: Request,
+    resolved: ResolvedSpec,
+    outcome: RunOutcome,
+    folder: Path,
+    plan: Started | None,
 ) -> None:
     """Print the verdict, the test figures, the files, and how to use them."""
     from dbp.train.report.lines import outcome_text
@@ -258,7 +263,10 @@ def _summarize(
     from dbp.train.report.run_files import PARAMETERS
 
     if request.output == "json":
-        echo_json({**dataclasses.asdict(outcome), "run": str(folder)})
+        products = None if plan is None else plan.lane_products
+        found = None if products is None else dataclasses.asdict(products)
+        ended = dataclasses.asdict(outcome)
+        echo_json({**ended, "run": str(folder), "lane_products": found})
         return
     if outcome.status == "failed":
         echo(f"error: {outcome.message}", err=True)

@@ -20,7 +20,7 @@ from dbp.train.faults.digest import sha256_of
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.report.figures import Figures
 from dbp.train.report.not_written import not_written
-from dbp.train.report.sink import ParameterSnapshot, Sink, Started
+from dbp.train.report.sink import LaneProducts, ParameterSnapshot, Sink, Started
 from dbp.train.report.timing import Meter, PublishSchedule
 from dbp.train.state.run_state import RunState
 from dbp.train.step_facts import StepResult
@@ -68,11 +68,12 @@ class Announcer:
         *,
         open_epoch: bool = False,
         origin: str | None = None,
+        lane_products: LaneProducts | None = None,
     ) -> None:
         """Send the start of the run, after ``steps_done`` steps; start to measure time.
 
-        With ``open_epoch`` the epoch that ends with this step is reported again. ``origin``:
-        see ``Started``.
+        With ``open_epoch`` the epoch that ends with this step is reported again. ``origin`` and
+        ``lane_products``: see ``Started``.
         """
         self._rollbacks, self._rolled_back_to = rollbacks, rolled_back_to
         self._steps_done = steps_done
@@ -89,6 +90,7 @@ class Announcer:
                 steps_done=steps_done,
                 open_epoch=open_epoch,
                 origin=origin,
+                lane_products=lane_products,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Send run events to several sinks, merge the commands of several controls, record outcomes."""
+"""Send run events to several sinks, merge the commands of several controls, record events."""
 
 from __future__ import annotations
 
@@ -96,3 +96,30 @@ class OutcomeRecorder(Sink):
         replaces = self._earlier and outcome.step == 0
         if self._path.is_dir() and not replaces and not (self._path / RESULT).exists():
             self.write(lambda: write_outcome(self._path, outcome))
+
+
+@final
+class StartRecorder(Sink):
+    """The sink that keeps the plan of a run.
+
+    Attributes:
+        plan: The plan; None until the run starts.
+    """
+
+    def __init__(self) -> None:
+        self.plan: Started | None = None
+
+    def started(self, started: Started) -> None:
+        self.plan = started
+
+    def progress(self, progress: ProgressReport) -> None:
+        pass
+
+    def rolled_back(self, step: int) -> None:
+        pass
+
+    def snapshot(self, snapshot: ParameterSnapshot) -> bool:
+        return True
+
+    def finished(self, outcome: RunOutcome) -> None:
+        pass

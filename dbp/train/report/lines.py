@@ -10,7 +10,7 @@ from dbp.job.ending_text import best_line, ending_text
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject
 from dbp.quantities import count_text, duration_text, time_to_go_text
-from dbp.train.report.sink import ParameterSnapshot, Sink, Started
+from dbp.train.report.sink import LaneProducts, ParameterSnapshot, Sink, Started
 
 LEAST_SECONDS: Final = 1.0
 MOST_SECONDS: Final = 10.0
@@ -32,9 +32,8 @@ class Lines(Sink):
     def started(self, started: Started) -> None:
         self._plan = started
         self._written = self._clock() - LEAST_SECONDS
-        self._write(plan_text(started))
-        if started.origin is not None:
-            self._write(resumed_text(started))
+        for text in start_texts(started):
+            self._write(text)
 
     def progress(self, progress: ProgressReport) -> None:
         waited = self._clock() - self._written
@@ -68,6 +67,16 @@ class Lines(Sink):
         self._stream.flush()
 
 
+def start_texts(started: Started) -> list[str]:
+    """Return the lines to show as a run starts."""
+    lines = [plan_text(started)]
+    if started.lane_products is not None:
+        lines.append(lanes_text(started.lane_products))
+    if started.origin is not None:
+        lines.append(resumed_text(started))
+    return lines
+
+
 def plan_text(started: Started) -> str:
     """Return the size of the model, of the data and of the run."""
     epochs = started.total_epochs
@@ -78,6 +87,15 @@ def plan_text(started: Started) -> str:
         f"{count_text(started.total_steps, 'step')} ({length}) on "
         f"{count_text(started.world_size, 'worker')}"
     )
+
+
+def lanes_text(found: LaneProducts) -> str:
+    """Return how many products rank 0 computes for all of its lanes at once."""
+    text = (
+        f"rank 0 has {count_text(found.lanes, 'lane')}: {found.joined} of "
+        f"{count_text(found.products, 'product')} with weights computed for all lanes at once"
+    )
+    return text if found.joined == found.products else f"{text}, the others lane by lane"
 
 
 def resumed_text(started: Started) -> str:

@@ -29,11 +29,27 @@ class Command(enum.IntFlag):
 
 
 @dataclass(frozen=True)
+class LaneProducts:
+    """The products of rank 0 by their lanes: ``joined`` of them take all lanes at once.
+
+    Attributes:
+        lanes: Lanes of this rank.
+        joined: Products of the rows of all lanes with a weight, in a full mini-batch.
+        products: All products of rows with a weight.
+    """
+
+    lanes: int
+    joined: int
+    products: int
+
+
+@dataclass(frozen=True)
 class Started:
     """The plan of a run, sent once before the first step.
 
     ``origin`` is the folder of the checkpoint from which a resumed run continues, "" if it had
-    none; None for a new run.
+    none; None for a new run. ``lane_products`` is None where rank 0 has one lane, or no product
+    that can join lanes.
     """
 
     world_size: int
@@ -45,6 +61,7 @@ class Started:
     steps_done: int = 0  # by earlier processes, in a resumed run
     open_epoch: bool = False  # the epoch of the last of these steps is reported again
     origin: str | None = None
+    lane_products: LaneProducts | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dbp.cli.screen.progress_bar import ProgressBar
 from dbp.job.state import ProgressReport, RunOutcome
-from dbp.train.report.sink import Started
+from dbp.train.report.sink import LaneProducts, Started
 
 
 def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:
@@ -16,12 +16,19 @@ def test_the_bar_shows_epoch_step_loss_and_the_last_measure() -> None:
     bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
     metrics = {"training_loss": 0.25, "validation_loss": 0.5, "validation_accuracy": 0.875}
 
-    bar.started(Started(2, 400, 4.0, 100, 5000, 1000))
+    products = LaneProducts(lanes=2, joined=5, products=5)
+    bar.started(Started(2, 400, 4.0, 100, 5000, 1000, lane_products=products))
     bar.progress(ProgressReport(150, 400, 2, 0.3, metrics, 1234.0, 5.0, 1.0))
     bar.finished(RunOutcome("succeeded", "epochs", 400, 4))
 
     shown = screen.getvalue()
-    for part in ("epoch 2", "150/400", "training_loss 0.25", "validation_accuracy 0.875"):
+    for part in (
+        "rank 0 has 2 lanes: 5 of 5 ",
+        "epoch 2",
+        "150/400",
+        "training_loss 0.25",
+        "validation_accuracy 0.875",
+    ):
         assert part in shown
     assert "validation_loss" not in shown
     assert shown.endswith("\x1b[?25h")  # the cursor is back

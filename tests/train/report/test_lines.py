@@ -10,7 +10,7 @@ from dbp.job.best import BestEpoch
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.json_value import JsonObject
 from dbp.train.report.lines import Lines, outcome_text
-from dbp.train.report.sink import Started
+from dbp.train.report.sink import LaneProducts, Started
 
 
 class Clock:
@@ -62,6 +62,26 @@ def test_the_first_line_counts_in_the_singular_and_has_no_rate_yet() -> None:
         "1 parameter, 1 training sample, 1 step (1 epoch) on 1 worker",
         "epoch 1, step 1/1: training_loss 0.5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (LaneProducts(lanes=4, joined=5, products=5),
+         "rank 0 has 4 lanes: 5 of 5 products with weights computed for all lanes at once"),
+        (LaneProducts(lanes=2, joined=3, products=5),
+         ("rank 0 has 2 lanes: 3 of 5 products with weights computed for all lanes at once, "
+          "the others lane by lane")),
+    ],
+)  # fmt: skip
+def test_a_run_says_how_many_products_take_all_lanes_at_once(
+    found: LaneProducts, text: str
+) -> None:
+    stream = io.StringIO()
+
+    Lines(stream, Clock()).started(Started(2, 100, 4.0, 25, 50, 1000, lane_products=found))
+
+    assert stream.getvalue().splitlines()[1:] == [text]
 
 
 @pytest.mark.parametrize(
