@@ -43,8 +43,7 @@ class SharedExchange(Exchange):
         self._parts = own_parts(gradient_size, ranks)
         self._part = self._parts[rank]
         self.own = self._part if sharded else slice(0, gradient_size)
-        self._total = StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks)
-        length = self._total.vector.size
+        length = StepBuffer.aligned_size(gradient_size, metric_size, ranks)
         count = len(tree.own_subtrees)
         regions = communicator.share((count + 1) * length, dtype)
         # After the subtree sums of a rank: its slice of the total, for the others to copy, and
@@ -55,25 +54,31 @@ class SharedExchange(Exchange):
             for nodes, region in zip(tree.subtrees, regions, strict=True)
             for place, node in enumerate(nodes)
         }
+        own = [
+            StepBuffer(subtree_sums[node], gradient_size, metric_size, ranks)
+            for node in tree.own_subtrees
+        ]
+        if ranks == 1:  # no other rank reads the first subtree sum
+            self._total = own[0]
+        else:
+            self._total = StepBuffer.allocate(
+                gradient_size, metric_size, dtype=dtype, ranks=ranks
+            )
         total = self._total.vector
-        alone = sharded or ranks == 1
-        self._gradients = Completion(
-            lanes,
-            {node: vector[self._part] for node, vector in subtree_sums.items()},
-            total[self._part] if alone else self._given[rank][self._part],
-        )
+        parts = {node: vector[self._part] for node, vector in subtree_sums.items()}
+        if ranks == 1:
+            result = parts[tree.own_subtrees[0]]
+        else:
+            result = (total if sharded else self._given[rank])[self._part]
+        self._gradients = Completion(lanes, parts, result)
         copies = {node: vector[gradient_size:].copy() for node, vector in subtree_sums.items()}
         self._tails = [(copies[node], subtree_sums[node][gradient_size:]) for node in copies]
         self._tail = Completion(lanes, copies, total[gradient_size:])
         self._flags = [given[gradient_size : gradient_size + 1] for given in self._given]
         self._sums_read = True  # other ranks do not read the subtree sums any more
         self._given_read = False  # nor what this rank has given
-        places = [
-            StepBuffer(subtree_sums[node], gradient_size, metric_size, ranks)
-            for node in tree.own_subtrees
-        ]
         tree.set_buffers(
-            places,
+            own,
             lambda: StepBuffer.allocate(gradient_size, metric_size, dtype=dtype, ranks=ranks),
         )
 
@@ -114,7 +119,7 @@ class SharedExchange(Exchange):
         self._wait_for_readers()
 
     def gather_parameters(self, vector: Buffer) -> None:
-        if self.sharded:
+        if self.sharded and self._communicator.size > 1:
             if not self._given_read:  # this step has given other values
                 self._communicator.barrier()
             np.copyto(self._given[self._communicator.rank][self._part], vector[self._part])

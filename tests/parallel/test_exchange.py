@@ -127,6 +127,35 @@ def one_by_one_sums(data: Buffer, lanes: int) -> bytes:
         return step.sums().vector[: GRADIENTS + METRICS + 1].tobytes()
 
 
+@pytest.mark.parametrize("mode", ["allreduce", "sharded"])
+@pytest.mark.parametrize("lanes", [1, 4, 5])
+def test_a_lone_rank_sums_in_the_memory_of_its_first_lane_and_copies_nothing(
+    lanes: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = make_exchange(
+        SoloCommunicator(), GRADIENTS, METRICS, dtype="float32", numerics="exact",
+        lanes=lanes, mode=mode,
+    )  # fmt: skip
+    sizes: list[int] = []
+    copy = np.copyto
+
+    def counted(to: Buffer, of: Buffer) -> None:
+        sizes.append(to.size)
+        copy(to, of)
+
+    monkeypatch.setattr(np, "copyto", counted)
+    with exchange.step() as step:
+        buffers = step.all_lanes()
+        for buffer in buffers:
+            buffer.gradients[:] = 1
+        total = step.sums()
+    exchange.gather_parameters(np.ones(GRADIENTS, np.float32))
+
+    assert total.gradients.tolist() == [lanes] * GRADIENTS
+    assert np.shares_memory(total.gradients, buffers[0].gradients)
+    assert all(size < GRADIENTS for size in sizes)
+
+
 def test_a_sharded_step_in_shared_memory_waits_three_times() -> None:
     def main(communicator: Communicator) -> list[int]:
         waits: list[int] = []
