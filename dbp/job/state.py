@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dbp.job.best import BestEpoch
 from dbp.job.failure import Condition, Failure
+from dbp.job.step_window import StepWindow
 from dbp.json_value import JsonObject
 
 # Metadata of fields of a report that stay in the run: they are never sent to the service.
@@ -142,6 +143,7 @@ class ProgressReport:
         epoch_end: Marks the report at the end of an epoch, which is never dropped.
         skipped: Number of mini-batches skipped since the start of the run.
         disk_full: Sentence on the file that does not fit on a full disk, else "".
+        window: Losses of the steps since the report before; None if there is no new step.
         skipped_in_epoch: The same in this epoch.
         parameters_sha256: Digest of the parameters at the end of an epoch, else "".
         rollbacks: Number of roll-backs so far.
@@ -159,6 +161,7 @@ class ProgressReport:
     epoch_end: bool = False
     skipped: int = 0
     disk_full: str = ""
+    window: StepWindow | None = None
     skipped_in_epoch: int = field(default=0, metadata=LOCAL)
     parameters_sha256: str = field(default="", metadata=LOCAL)
     rollbacks: int = field(default=0, metadata=LOCAL)

@@ -2,11 +2,11 @@
 
 Layout: ``lock`` (its holder), ``service.json`` (the service's addresses), ``access/`` (tokens),
 ``ballast`` (space for records on a full disk), ``dbp.sqlite``, ``dbp.sequence`` (its newest
-commit), ``records/`` (copies of the rows of each job), ``deleted/`` (folders of deleted jobs
-that are being removed), ``backup/`` (hard links for a backup that is being written),
-``jobs/<id>/attempt-<n>/`` (one launch), ``jobs/<id>/run/`` (the run folder, shared by its
-launches) and ``jobs/<id>/parameters/`` (versions). The lock is a flock: the kernel releases it
-when the process ends, however it ends.
+commit), ``metrics.sqlite`` (the metrics history of all jobs), ``records/`` (copies of the rows
+of each job), ``deleted/`` (folders of deleted jobs that are being removed), ``backup/`` (hard
+links for a backup that is being written), ``jobs/<id>/attempt-<n>/`` (one launch),
+``jobs/<id>/run/`` (the run folder, shared by its launches) and ``jobs/<id>/parameters/``
+(versions). The lock is a flock: the kernel releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from dbp.storage.atomic_file import (
 from dbp.storage.full_disk import Ballast
 
 DATABASE: Final = "dbp.sqlite"
+METRICS: Final = "metrics.sqlite"
 LOCK: Final = "lock"
 JOBS: Final = "jobs"
 ACCESS: Final = "access"
@@ -67,6 +68,11 @@ class StateFolder:
     def database_file(self) -> Path:
         """File of the store: jobs, events, versions."""
         return self.path / DATABASE
+
+    @property
+    def metrics_file(self) -> Path:
+        """File of the metrics history of all jobs."""
+        return self.path / METRICS
 
     @property
     def steady_time_file(self) -> Path:

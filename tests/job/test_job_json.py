@@ -101,6 +101,7 @@ def test_fields_that_stay_in_the_run_are_left_out_unless_asked_for() -> None:
     assert list(record_to_json(report)) == [
         "step", "total_steps", "epoch", "loss", "metrics", "samples_per_second",
         "eta_seconds", "observe_time", "epoch_end", "skipped", "disk_full",
+        "window",
     ]  # fmt: skip
     assert record_to_json(report, local=True)["parameters_sha256"] == "ab"
 
