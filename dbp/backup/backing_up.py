@@ -23,6 +23,7 @@ from dbp.launch.file_lock import is_held
 from dbp.storage.atomic_file import make_folder
 from dbp.storage.database_copy import copy_database, opened_copy
 from dbp.storage.disk_use import remove_folder
+from dbp.storage.metrics_file import copy_metrics
 from dbp.storage.schema import SCHEMA_VERSION
 from dbp.storage.state_folder import DATABASE, JOBS, LOCK, STAGED, StateFolder
 from dbp.storage.verification import nothing_to_compare, untouched, verify
@@ -93,6 +94,7 @@ def _staged_here(state: Path) -> Iterator[Staging]:
         try:
             with untouched(folder.database_file) as connection:
                 copy_database(connection, staging.database)
+            copy_metrics(folder.metrics_file, staging.metrics)
             staging.settle()
             yield staging
         finally:

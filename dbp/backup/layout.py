@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dbp.launch.attempt_files import AttemptFiles
-from dbp.storage.state_folder import ACCESS, DATABASE, JOBS, STEADY_TIME
+from dbp.storage.state_folder import ACCESS, DATABASE, JOBS, METRICS, STEADY_TIME
 
 MANIFEST: Final = "backup.json"
 # Entries of the state folder that a backup has beside the database.
 FOLDERS: Final = (ACCESS, JOBS)
 FILES: Final = (STEADY_TIME,)
-_KNOWN: Final = frozenset({DATABASE, MANIFEST, *FOLDERS, *FILES})
+_KNOWN: Final = frozenset({DATABASE, METRICS, MANIFEST, *FOLDERS, *FILES})
 
 _ATTEMPT: Final = AttemptFiles(Path())
 # Of the processes of an attempt, which a restored service must not take for its own.

@@ -23,7 +23,7 @@ from dbp.storage.checkpoints import CHECKPOINTS, MANIFEST, newest_first
 from dbp.storage.checkpoints import FILES as CHECKPOINT_FILES
 from dbp.storage.database_copy import opened_copy
 from dbp.storage.disk_use import remove_folder
-from dbp.storage.state_folder import DATABASE, JOBS, STAGED
+from dbp.storage.state_folder import DATABASE, JOBS, METRICS, STAGED
 from dbp.versions.tables import VersionTables
 
 _SUFFIX: Final = ".safetensors"
@@ -46,6 +46,11 @@ class Staging:
     def database(self) -> Path:
         """File for the copy of the database."""
         return self.folder / DATABASE
+
+    @property
+    def metrics(self) -> Path:
+        """File for the copy of the metrics history."""
+        return self.folder / METRICS
 
     def link(self) -> None:
         """Link all files as they are now; OSError."""

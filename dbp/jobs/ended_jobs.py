@@ -70,6 +70,13 @@ class EndedJobs:
             lambda c: c.execute(sql, values).fetchone() is not None
         )
 
+    async def is_stored(self, job_id: str) -> bool:
+        """Return whether there is such a job, and it is not deleted."""
+        sql = "SELECT 1 FROM jobs WHERE id = ? AND state != ?"
+        return await self._database.read(
+            lambda c: c.execute(sql, (job_id, DELETED)).fetchone() is not None
+        )
+
     async def of_owner(self, owner: str) -> list[str]:
         """Return the ids of an owner's jobs, those that have not ended as well."""
         sql = (

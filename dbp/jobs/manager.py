@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import Unavailable
-from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.job.state import Job, State
 from dbp.jobs.admission import Admission, new_id
 from dbp.jobs.attempt_runner import AttemptRunner
 from dbp.jobs.checks import Check, CheckApart, Checks, cannot_check
@@ -27,7 +27,9 @@ from dbp.jobs.job_table import Fits, JobTable
 from dbp.jobs.lifecycle import Lifecycle
 from dbp.jobs.link_fence import LinkNumber
 from dbp.jobs.live_parameters import LiveParameters
+from dbp.jobs.metrics_history import MetricsHistory
 from dbp.jobs.publish_terms import terms_of
+from dbp.jobs.run_reports import RunReports
 from dbp.jobs.scheduler import Scheduler
 from dbp.jobs.store import Store
 from dbp.jobs.verdict import lost_contact
@@ -35,6 +37,7 @@ from dbp.jobs.watch import EventBroadcaster
 from dbp.jobs.watch_items import LogItem, WatchItem
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
+from dbp.storage.metrics_file import MetricsFile
 from dbp.storage.state_folder import StateFolder
 from dbp.versions.publisher import VersionPublisher
 from dbp.versions.store import VersionStore
@@ -97,6 +100,12 @@ class JobManager:
             requeued=lambda job: self._scheduler.enqueue(job),  # noqa: PLW0108 - made below
         )
         self.disk, self._drain = self._runner.disk, self._runner.drain
+        metrics = MetricsFile(folder.metrics_file, folder.check_present)
+        self.history = MetricsHistory(metrics, clock)
+        self.reports = RunReports(
+            store, self._table, self.history, self.disk,
+            settle=lambda job_id: self._runner.settle(job_id, None),
+        )  # fmt: skip
         self._scheduler = Scheduler(self._queue, self._table, self._runner, clock, check_apart)
         self.lifecycle = Lifecycle(
             folder, store, self._table, launcher=launcher, runner=self._runner,
@@ -125,6 +134,9 @@ class JobManager:
             else:
                 self._connections.expect(job.id)
         self._runner.later(SWEEP_SECONDS, self.versions.sweep_evicted)
+        self._runner.later(
+            SWEEP_SECONDS, partial(self.history.sweep, self._store.ended.is_stored)
+        )
         # Last, when it is known how many slots are taken.
         queued = [job for job in jobs if job.state is State.QUEUED]
         await self._table.alone(partial(self._scheduler.load, queued))
@@ -139,6 +151,7 @@ class JobManager:
         await self.lifecycle.close()
         await self._scheduler.end_checks()
         await self._runner.close()
+        await self.history.close()
 
     # Jobs, for clients
 
@@ -259,25 +272,6 @@ class JobManager:
         """Drop a connection that broke or ended."""
         if not self._closed:
             self._connections.detach(connection)
-
-    async def report_progress(
-        self, job_id: str, attempt: int, progress: ProgressReport
-    ) -> None:
-        """Store the newest progress; the job's next event makes it durable."""
-        await self._table.get(job_id, attempt)
-        self._table.note_progress(job_id, progress)
-        self.disk.note_report(job_id, progress)
-
-    async def report_outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
-        """Store the outcome that the run reported; durable on return."""
-
-        async def store() -> None:
-            job = await self._table.get(job_id, attempt)
-            await self._store.set_outcome(job_id, attempt, outcome)
-            if job.attached:
-                self._runner.settle(job_id, None)
-
-        await self._table.alone(store)
 
     # Inside
 

@@ -82,10 +82,14 @@ class LinkKeeper:
         """Number of bytes that the link has not taken yet."""
         return self._child.backlog if self._child is not None else 0
 
-    def send(self, line: bytes, limit: int | None = None) -> None:
-        """Send a line, unless more than ``limit`` bytes wait, or there is no link now."""
-        if self._child is not None and (limit is None or self._child.backlog <= limit):
-            self._child.send(line)
+    def send(self, line: bytes, limit: int | None = None) -> bool:
+        """Send a line, unless more than ``limit`` bytes wait, or there is no link now; return
+        whether it was sent.
+        """
+        if self._child is None or (limit is not None and self._child.backlog > limit):
+            return False
+        self._child.send(line)
+        return True
 
     def receive(self) -> list[ToRank]:
         """Return the messages that have come; start another link if it is time to."""

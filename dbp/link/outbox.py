@@ -1,7 +1,8 @@
 """Queue of reports until the service acknowledges them. No network code.
 
-Progress reports are coalesced to the newest one. Other reports stay until they are acknowledged
-and are sent again after a broken stream. The service applies each sequence number once.
+All reports stay until they are acknowledged, and are sent again after a broken stream. Where
+too many wait, neighbouring progress reports are merged: the figures of the newer one then cover
+the steps of both. The service applies each sequence number once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final, final
 
+from dbp.rpc.job_convert import window_from_proto, window_to_proto
 from dbp.v1 import worker_service_pb2 as pb
 
 MAX_KEPT: Final = 1000
+# Progress reports beyond these are merged: those of a minute at ten a second.
+MAX_PROGRESS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class Outbox:
         self._notify()
 
     def add(self, report: pb.AttachRequest, *, droppable: bool) -> None:
-        """Append the report; it replaces a droppable report before it."""
+        """Append the report; it replaces droppable reports before it that cover no step."""
         if self._closed:
             return
         self._drop_superseded()
         self._entries[report.sequence] = _Entry(report, droppable)
+        if droppable:
+            self._merge()
         self._notify()
 
     def acknowledge(self, sequence: int) -> bool:
@@ -69,12 +75,48 @@ class Outbox:
         return next((e.report for n, e in self._entries.items() if n > after), None)
 
     def _drop_superseded(self) -> None:
-        droppable = [n for n, entry in self._entries.items() if entry.droppable]
-        for number in droppable:
-            del self._entries[number]
-        if len(self._entries) > MAX_KEPT:
-            del self._entries[next(iter(self._entries))]
+        for number, entry in list(self._entries.items()):
+            if entry.droppable and not entry.report.progress.HasField("window"):
+                del self._entries[number]
+        kept = [number for number, entry in self._entries.items() if not entry.droppable]
+        if len(kept) > MAX_KEPT:
+            del self._entries[kept[0]]
+
+    def _merge(self) -> None:
+        """Merge progress reports in pairs if there are too many."""
+        numbers = [number for number, entry in self._entries.items() if entry.droppable]
+        if len(numbers) <= MAX_PROGRESS:
+            return
+        entries = list(self._entries.items())
+        at = 0
+        while at + 1 < len(entries):
+            (number, older), (later, newer) = entries[at : at + 2]
+            merged = _merged(older, newer)
+            if merged is not None:
+                del self._entries[number]
+                self._entries[later] = merged
+            at += 1 if merged is None else 2
+        if len(self._entries) == len(entries):  # no two of them are neighbours
+            del self._entries[numbers[0]]
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _merged(older: _Entry, newer: _Entry) -> _Entry | None:
+    """Return the newer report with the steps of both; None unless both are progress reports
+    and the steps of the newer one follow those of the older one.
+    """
+    if not (older.droppable and newer.droppable):
+        return None
+    if not newer.report.progress.HasField("window"):
+        return None
+    before = window_from_proto(older.report.progress.window)
+    after = window_from_proto(newer.report.progress.window)
+    if not before.precedes(after, older.report.progress.step):
+        return None
+    report = pb.AttachRequest()
+    report.CopyFrom(newer.report)
+    report.progress.window.CopyFrom(window_to_proto(before.joined(after)))
+    return _Entry(report, droppable=True)

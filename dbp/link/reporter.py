@@ -144,14 +144,19 @@ class Reporter:
         Before the first one, send a report of step 0.
         """
         newest = self._newest or before_first_step(time.time())
-        report = dataclasses.replace(newest, disk_full=text, epoch_end=False)
-        self._keeper.send(self._undelivered.report(report), MAX_BACKLOG_BYTES)
+        report = dataclasses.replace(newest, disk_full=text, epoch_end=False, window=None)
+        self._send(report, MAX_BACKLOG_BYTES)
 
     def progress(self, progress: ProgressReport) -> None:
-        """Send the newest progress; it is dropped while the link is slow."""
+        """Send the newest progress; while the link is slow, a later report has its steps."""
         self._newest = progress
-        limit = MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
-        self._keeper.send(self._undelivered.report(progress), limit)
+        self._send(
+            progress, MAX_EPOCHS_BACKLOG_BYTES if progress.epoch_end else MAX_BACKLOG_BYTES
+        )
+
+    def _send(self, progress: ProgressReport, limit: int) -> None:
+        if not self._keeper.send(self._undelivered.report(progress), limit):
+            self._undelivered.hold()
 
     def rolled_back(self, step: int) -> None:
         """Send nothing: later reports replace those of the undone steps."""

@@ -6,6 +6,7 @@ slot of the shared memory, and one outcome.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final, final
 
 from dbp.job.state import ProgressReport, RunOutcome
@@ -33,6 +34,8 @@ class Undelivered:
         self._slots: dict[int, bytes] = {}  # in the order in which they were filled
         self._outcome: dict[int, bytes] = {}
         self._over = False
+        self._reported: ProgressReport | None = None  # the newest
+        self._unsent: ProgressReport | None = None  # its steps go with those of the next one
 
     def start(self, started: TrainingStarted) -> bytes:
         """Keep the start of training, which every link gets; return its line."""
@@ -40,8 +43,10 @@ class Undelivered:
         return self._started
 
     def report(self, progress: ProgressReport) -> bytes:
-        """Number a progress report; return its line."""
+        """Number a report, with the steps of one that was not sent; return its line."""
         self._sequence += 1
+        progress = self._reported = _joined(self._unsent, progress)
+        self._unsent = None
         line = encode(NumberedProgress(self._sequence, progress))
         self._progress.clear()
         if self._over:
@@ -54,6 +59,10 @@ class Undelivered:
         else:
             self._progress[self._sequence] = line
         return line
+
+    def hold(self) -> None:
+        """Note that the newest report was not sent."""
+        self._unsent = self._reported
 
     def fill(self, filled: FilledSlot) -> bytes:
         """Keep the parameters in a slot until it is freed; return their line."""
@@ -102,3 +111,16 @@ class Undelivered:
 
     def _drop_epoch(self, number: int) -> None:
         self._epochs_bytes -= len(self._epochs.pop(number))
+
+
+def _joined(unsent: ProgressReport | None, progress: ProgressReport) -> ProgressReport:
+    """Return a report whose window begins with that of ``unsent``, if its steps follow it."""
+    before = unsent.window if unsent is not None else None
+    if unsent is None or before is None:
+        return progress
+    if progress.window is None:
+        same = progress.step == unsent.step
+        return dataclasses.replace(progress, window=before) if same else progress
+    if not before.precedes(progress.window, unsent.step):
+        return progress
+    return dataclasses.replace(progress, window=before.joined(progress.window))

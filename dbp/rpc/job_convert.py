@@ -6,6 +6,7 @@ may send it to the terminal of another user.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -13,6 +14,7 @@ from dbp.errors import InvalidInput, Unsupported
 from dbp.job.best import BestEpoch
 from dbp.job.failure import Condition, Failure
 from dbp.job.state import Job, ProgressReport, RunOutcome, State
+from dbp.job.step_window import StepWindow
 from dbp.printable import printable_line, printable_lines, printable_log_line
 from dbp.rpc.enums import (
     condition_kind_from_proto,
@@ -67,6 +69,7 @@ def progress_to_proto(progress: ProgressReport) -> job_pb2.Progress:
         epoch_end=progress.epoch_end,
         skipped=progress.skipped,
         disk_full=printable_line(progress.disk_full),
+        window=None if progress.window is None else window_to_proto(progress.window),
     )
 
 
@@ -84,6 +87,24 @@ def progress_from_proto(proto: job_pb2.Progress) -> ProgressReport:
         epoch_end=proto.epoch_end,
         skipped=proto.skipped,
         disk_full=printable_line(proto.disk_full),
+        window=window_from_proto(proto.window) if proto.HasField("window") else None,
+    )
+
+
+def window_to_proto(window: StepWindow) -> job_pb2.StepWindow:
+    """Convert the losses between two reports to their proto."""
+    return job_pb2.StepWindow(**dataclasses.asdict(window))
+
+
+def window_from_proto(proto: job_pb2.StepWindow) -> StepWindow:
+    """Convert a proto to the losses between two reports."""
+    return StepWindow(
+        first_step=proto.first_step,
+        counted=proto.counted,
+        loss_mean=proto.loss_mean,
+        loss_min=proto.loss_min,
+        loss_max=proto.loss_max,
+        rollbacks=proto.rollbacks,
     )
 
 

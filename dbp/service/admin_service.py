@@ -52,6 +52,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             try:
                 await in_thread(staging.link)
                 create_time = time.time()
+                await self._manager.history.copy_to(staging.metrics)
                 await self._database.copy_to(staging.database)
                 await in_thread(staging.settle)
             except BaseException:

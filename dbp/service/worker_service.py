@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TypeAlias, TypeVar, final
 
 import grpc
@@ -101,7 +102,14 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     await self._apply(report, connection)
                 if report.sequence:
                     applied.newest = max(report.sequence, applied.newest)
-                    answers.put_nowait(pb.AttachResponse(acknowledged=report.sequence))
+                    # One that was sent again comes late: those after it are applied, too.
+                    answer = pb.AttachResponse(acknowledged=applied.newest)
+                    acknowledge = partial(answers.put_nowait, answer)
+                    if report.HasField("outcome"):  # durable, whatever waits before it
+                        acknowledge()
+                    else:
+                        self._manager.history.when_stored(connection, acknowledge)
+            await self._manager.history.flush()  # acknowledges the last ones
             answers.put_nowait(None)
         except Exception as error:  # raised again by the stream's own task
             answers.put_nowait(error)
@@ -111,10 +119,10 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         match report.WhichOneof("report"):
             case "progress":
                 progress = progress_from_proto(report.progress)
-                await self._manager.report_progress(job_id, attempt, progress)
+                await self._manager.reports.progress(job_id, attempt, progress, report.sequence)
             case "outcome":
                 outcome = outcome_from_proto(report.outcome)
-                await self._manager.report_outcome(job_id, attempt, outcome)
+                await self._manager.reports.outcome(job_id, attempt, outcome)
 
     async def PublishParameters(
         self, request_iterator: AsyncIterator[pb.PublishParametersRequest], context: Context

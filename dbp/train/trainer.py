@@ -177,7 +177,7 @@ class Trainer:
         else:
             self.state.note_update()
             self._figures.add_batch(result.loss_sum, result.weight, result.metric_sums)
-        due = self._announcer.meter.count(samples)
+        due = self._announcer.count(step, result, samples)
         time_is_up = Command.FINISH in result.agreed
         ends_epoch = self.setup.plan.ends_epoch(step) or time_is_up
         stops = Command.STOP in result.agreed

@@ -291,7 +291,7 @@ class JobFailure(_message.Message):
     def __init__(self, reason: _Optional[_Union[FailureReason, str]] = ..., message: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., log_tail: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., rank: _Optional[int] = ..., host: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., retry_helps: bool = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped", "disk_full")
+    __slots__ = ("step", "total_steps", "epoch", "loss", "metrics", "samples_per_second", "eta_seconds", "observe_time", "epoch_end", "skipped", "disk_full", "window")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -310,6 +310,7 @@ class Progress(_message.Message):
     EPOCH_END_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     DISK_FULL_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     step: int
     total_steps: int
     epoch: int
@@ -321,7 +322,24 @@ class Progress(_message.Message):
     epoch_end: bool
     skipped: int
     disk_full: str
-    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., samples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., observe_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., epoch_end: bool = ..., skipped: _Optional[int] = ..., disk_full: _Optional[str] = ...) -> None: ...
+    window: StepWindow
+    def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., samples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., observe_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., epoch_end: bool = ..., skipped: _Optional[int] = ..., disk_full: _Optional[str] = ..., window: _Optional[_Union[StepWindow, _Mapping]] = ...) -> None: ...
+
+class StepWindow(_message.Message):
+    __slots__ = ("first_step", "counted", "loss_mean", "loss_min", "loss_max", "rollbacks")
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    LOSS_MEAN_FIELD_NUMBER: _ClassVar[int]
+    LOSS_MIN_FIELD_NUMBER: _ClassVar[int]
+    LOSS_MAX_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACKS_FIELD_NUMBER: _ClassVar[int]
+    first_step: int
+    counted: int
+    loss_mean: float
+    loss_min: float
+    loss_max: float
+    rollbacks: int
+    def __init__(self, first_step: _Optional[int] = ..., counted: _Optional[int] = ..., loss_mean: _Optional[float] = ..., loss_min: _Optional[float] = ..., loss_max: _Optional[float] = ..., rollbacks: _Optional[int] = ...) -> None: ...
 
 class ParameterVersion(_message.Message):
     __slots__ = ("version", "step", "attempt", "digest", "size_bytes", "publish_time", "final", "previous_digest", "spec_digest", "rollbacks")

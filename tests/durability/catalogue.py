@@ -21,6 +21,7 @@ from tests.durability.file_acts import (
     RecordExit,
     ReplaceFile,
 )
+from tests.durability.metrics_acts import RecordMetrics
 from tests.durability.recovery_acts import RecoverDatabase
 from tests.durability.run_acts import ResumeRun
 from tests.durability.service_catalogue import SERVICE_ACTS
@@ -40,6 +41,7 @@ ACTS: Final[Mapping[str, Act]] = {
         DiscardCheckpoints(),
         ResumeRun(),
         Commit(),
+        RecordMetrics(),
         ReportStall(),
         RecoverDatabase(),
         BackUp("backup"),

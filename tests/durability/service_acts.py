@@ -212,7 +212,7 @@ def report(job_id: str) -> Step:
     """The run reports how it ended."""
 
     async def step(plane: Plane, acknowledge: Acknowledger) -> None:
-        await plane.manager.report_outcome(job_id, 1, RunOutcome("succeeded", "epochs", 7))
+        await plane.manager.reports.outcome(job_id, 1, RunOutcome("succeeded", "epochs", 7))
         acknowledge(f"outcome of {job_id}: succeeded")
 
     return step

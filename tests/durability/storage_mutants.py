@@ -7,6 +7,7 @@ from typing import Final
 from tests.durability.mutant import AFTER_KILL, EVERY_CUT, KILL, Mutant, cut
 
 _ATOMIC: Final = "dbp/storage/atomic_file.py"
+_METRICS: Final = "dbp/storage/metrics_file.py"
 _SCHEMA: Final = "dbp/storage/schema.py"
 _FILES: Final = "dbp/train/state/checkpoint_files.py"
 _CHECKPOINTS: Final = "dbp/storage/checkpoints.py"
@@ -117,7 +118,7 @@ STORAGE: Final = (
     ),
     Mutant(
         "an outcome is acknowledged before it is stored",
-        "dbp/jobs/manager.py",
+        "dbp/jobs/run_reports.py",
         "            await self._store.set_outcome(job_id, attempt, outcome)\n",
         '            __import__("asyncio").ensure_future('
         "self._store.set_outcome(job_id, attempt, outcome))\n",
@@ -136,6 +137,35 @@ STORAGE: Final = (
         "                _set_request(connection, after.id, request)\n",
         "                pass\n",
         ("tests/service/test_job_lifecycle.py",),
+    ),
+    # The metrics history
+    Mutant(
+        "the metrics history is not synced",
+        _METRICS,
+        '"synchronous = FULL"',
+        '"synchronous = NORMAL"',
+        cut("record metrics"),
+    ),
+    Mutant(
+        "a report is acknowledged before it is in the metrics history",
+        "dbp/jobs/metrics_history.py",
+        "        if not self._waiting and not self._turn.locked():\n",
+        "        if not self._turn.locked():\n",
+        cut("record metrics"),
+    ),
+    Mutant(
+        "a report that is sent again enters the metrics history twice",
+        "dbp/jobs/metric_tables.py",
+        "(report.attempt, report.sequence) <= (place.attempt, place.sequence)",
+        "report.attempt < place.attempt",
+        ("tests/jobs/test_metric_tables.py",),
+    ),
+    Mutant(
+        "reports of a batch that was not written are dropped",
+        "dbp/jobs/metrics_history.py",
+        "                self._waiting = batch.before(self._waiting)\n",
+        "",
+        ("tests/jobs/test_metrics_history.py",),
     ),
     # Versions
     Mutant(

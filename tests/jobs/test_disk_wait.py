@@ -156,7 +156,7 @@ async def test_a_full_disk_that_a_run_reports_is_its_condition(tmp_path: Path) -
         await attach(plane, job)
         for text in ("", "no checkpoints", "no checkpoints", ""):
             report = dataclasses.replace(REPORT, disk_full=text)
-            await plane.manager.report_progress(job.id, 1, report)
+            await plane.manager.reports.progress(job.id, 1, report)
             assert await message(plane, job) == text
 
 
@@ -167,10 +167,10 @@ async def test_a_run_that_waits_before_its_first_step_keeps_the_progress_before(
         job = await plane.manager.create(spec(), workers=1)
         await settle()
         await attach(plane, job)
-        await plane.manager.report_progress(job.id, 1, REPORT)
+        await plane.manager.reports.progress(job.id, 1, REPORT)
         for text in ("spec.json cannot be written", ""):
             waits = dataclasses.replace(before_first_step(1.0), disk_full=text)
-            await plane.manager.report_progress(job.id, 1, waits)
+            await plane.manager.reports.progress(job.id, 1, waits)
             assert await message(plane, job) == text
             assert (await plane.manager.get(job.id)).progress == REPORT
 
@@ -182,11 +182,11 @@ async def test_a_restarted_service_shows_it_again(tmp_path: Path) -> None:
         job = await plane.manager.create(spec(), workers=1)
         await settle()
         await attach(plane, job)
-        await plane.manager.report_progress(job.id, 1, full)
+        await plane.manager.reports.progress(job.id, 1, full)
     async with control_plane(tmp_path / "s", FakeLauncher()) as plane:
         await attach(plane, job)
 
-        await plane.manager.report_progress(job.id, 1, full)
+        await plane.manager.reports.progress(job.id, 1, full)
 
         assert await message(plane, job) == "no checkpoints"
 

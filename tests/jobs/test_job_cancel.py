@@ -39,7 +39,7 @@ async def test_a_running_job_is_asked_first_and_ends_cancelled(tmp_path: Path) -
         assert (cancelled.state, again) == (State.CANCELLING, cancelled)
         assert (request.stop, run.stops, run.kills) == (True, 0, 0)
         report = ProgressReport(2, 100, 1, 0.5, {}, 10.0, 9.5, 1.0)
-        await plane.manager.report_progress(job.id, 1, report)
+        await plane.manager.reports.progress(job.id, 1, report)
         finish(plane, job.id, "stopped")
         done = await ended(plane, job.id)
         assert (done.state, done.failure) == (State.CANCELLED, None)

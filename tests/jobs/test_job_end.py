@@ -41,7 +41,7 @@ async def test_a_reported_outcome_counts_where_the_file_is_missing_or_damaged(
     async with control_plane(tmp_path / "s") as plane:
         job = await plane.manager.create(spec(), workers=1)
         await settle()
-        await plane.manager.report_outcome(job.id, 1, SUCCEEDED)
+        await plane.manager.reports.outcome(job.id, 1, SUCCEEDED)
         await settle()
         assert (await plane.manager.get(job.id)).state is State.STARTING, "not before its exit"
 

@@ -62,7 +62,7 @@ async def test_an_outcome_whose_reporter_goes_away_ends_the_job(
         job, _ = await plane.manager.register(spec(), workers=1, request_id="", host="h")
         await attach(plane, job)
         reporting = asyncio.create_task(
-            plane.manager.report_outcome(job.id, 1, RunOutcome("succeeded", "epochs", 7))
+            plane.manager.reports.outcome(job.id, 1, RunOutcome("succeeded", "epochs", 7))
         )
         await commit_begins(slow)
 
@@ -78,13 +78,13 @@ async def test_progress_that_is_reported_during_a_commit_is_not_lost(
     plane: Plane, slow: SlowCommits
 ) -> None:
     job = await running(plane)
-    await plane.manager.report_progress(job.id, 1, report(1))
+    await plane.manager.reports.progress(job.id, 1, report(1))
     publishing = asyncio.create_task(
         plane.manager.publisher.publish(job.id, 1, step=1, manifest=manifest(), chunks=data())
     )
     await commit_begins(slow)
 
-    await plane.manager.report_progress(job.id, 1, report(2))
+    await plane.manager.reports.progress(job.id, 1, report(2))
     await publishing
 
     assert (await plane.manager.get(job.id)).progress == report(2)

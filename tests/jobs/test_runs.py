@@ -91,14 +91,14 @@ async def test_progress_is_shown_and_kept_with_the_next_event(tmp_path: Path) ->
         await settle()
         await attach(plane, job)
 
-        await plane.manager.report_progress(job.id, 1, report)
+        await plane.manager.reports.progress(job.id, 1, report)
 
         assert (await plane.manager.get(job.id)).progress == report
         assert (await plane.store.get(job.id)).progress is None
         finish(plane, job.id)
         await ended(plane, job.id)
         assert (await plane.store.get(job.id)).progress == report
-        await plane.manager.report_progress(job.id, 1, dataclasses.replace(report, step=9))
+        await plane.manager.reports.progress(job.id, 1, dataclasses.replace(report, step=9))
         assert (await plane.manager.get(job.id)).progress == report
 
 
@@ -156,7 +156,7 @@ async def test_a_run_launched_by_hand_is_a_job_without_slots(tmp_path: Path) -> 
         other = await plane.manager.create(spec(), workers=1)
         await settle()
 
-        await plane.manager.report_outcome(job.id, 1, SUCCEEDED)
+        await plane.manager.reports.outcome(job.id, 1, SUCCEEDED)
         plane.manager.detached(connection)
 
         assert (job.state, job.attached, job.workers) == (State.STARTING, True, 16)
@@ -195,7 +195,7 @@ async def test_runs_started_by_hand_count_in_the_limit_of_the_queue(tmp_path: Pa
 
     async with control_plane(tmp_path / "s", max_queued=2) as plane:
         await refuses(plane)
-        await plane.manager.report_outcome(second.id, 1, SUCCEEDED)
+        await plane.manager.reports.outcome(second.id, 1, SUCCEEDED)
         await ended(plane, second.id)
         await register(plane, "one more")
 
@@ -219,7 +219,7 @@ async def test_lost_contact_is_a_failure_only_after_long_silence(tmp_path: Path)
         done = await ended(plane, job.id)
         assert done.failure is not None
         assert done.failure.reason == "LOST_CONTACT"
-        await plane.manager.report_outcome(job.id, 1, SUCCEEDED)
+        await plane.manager.reports.outcome(job.id, 1, SUCCEEDED)
         await settle()
         assert await plane.manager.get(job.id) == done, "an end never changes"
 
@@ -243,7 +243,7 @@ async def test_cancelling_a_run_launched_by_hand_only_asks(tmp_path: Path) -> No
         assert (await anext(connection)).stop
         assert (await plane.manager.get(job.id)).state is State.CANCELLING
         outcome = RunOutcome("stopped", "stop_requested", 3)
-        await plane.manager.report_outcome(job.id, 1, outcome)
+        await plane.manager.reports.outcome(job.id, 1, outcome)
         assert (await ended(plane, job.id)).state is State.CANCELLED
 
 
@@ -275,7 +275,7 @@ async def test_a_connected_run_without_progress_is_a_condition_and_never_ended(
             for minute in range(minutes):
                 if reports:
                     progress = ProgressReport(minute + 1, 99, 1, 0.5, {}, 1.0, None, 1.0)
-                    await plane.manager.report_progress(job.id, 1, progress)
+                    await plane.manager.reports.progress(job.id, 1, progress)
                 await pass_minute(plane, job.id)
             return [c.message for c in (await plane.manager.get(job.id)).conditions]
 
@@ -297,7 +297,7 @@ async def test_a_connected_run_with_slow_reports_is_no_condition(tmp_path: Path)
         for minutes in (8, 8, 8, 60):  # the last step takes almost ten times as long
             await plane.clock.advance(1)
             progress = ProgressReport(minutes, 99, 1, 0.5, {}, 1.0, None, 1.0)
-            await plane.manager.report_progress(job.id, 1, progress)
+            await plane.manager.reports.progress(job.id, 1, progress)
             for _ in range(minutes):
                 await pass_minute(plane, job.id)
 

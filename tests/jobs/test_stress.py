@@ -133,7 +133,7 @@ class Stress:
             job_id, LinkNumber(1), world_size=job.workers, host="h", total_steps=9
         )
         report = ProgressReport(step, 100, 1, 0.5, {}, 1.0, None, 0.0)
-        await manager.report_progress(job_id, 1, report)
+        await manager.reports.progress(job_id, 1, report)
         version = await manager.publisher.publish(
             job_id, 1, step=step, manifest=manifest(), chunks=data(fill=step)
         )

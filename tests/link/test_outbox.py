@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-from dbp.link.outbox import MAX_KEPT, Outbox
+from dbp.job.step_window import StepWindow
+from dbp.link.outbox import MAX_KEPT, MAX_PROGRESS, Outbox
+from dbp.rpc.job_convert import window_from_proto, window_to_proto
 from dbp.v1 import worker_service_pb2 as pb
 from tests.deadline import DEADLINE
 
@@ -88,3 +90,63 @@ async def test_memory_stays_bounded_while_the_service_is_away() -> None:
     kept = await drain(outbox)
     assert len(kept) <= MAX_KEPT + 1
     assert kept[-1][1] == MAX_KEPT + 499
+
+
+def with_window(number: int, *, rollbacks: int = 0) -> pb.AttachRequest:
+    """A report of two steps, whose loss is its number."""
+    request = progress(2 * number, number)
+    loss = float(number)
+    window = StepWindow(2 * number - 1, 2, loss, loss - 1, loss + 1, rollbacks)
+    request.progress.window.CopyFrom(window_to_proto(window))
+    return request
+
+
+async def reports(outbox: Outbox) -> list[pb.AttachRequest]:
+    sent, found = 0, []
+    while (report := await outbox.next(sent, 0.01)) is not None:
+        sent = report.sequence
+        found.append(report)
+    return found
+
+
+async def test_progress_with_steps_stays_until_it_is_acknowledged() -> None:
+    outbox = Outbox()
+    for number in range(1, 6):
+        outbox.add(with_window(number), droppable=True)
+
+    assert [sent for sent, _ in await drain(outbox)] == [1, 2, 3, 4, 5]
+    assert not outbox.acknowledge(3)
+    assert [sent for sent, _ in await drain(outbox)] == [4, 5]
+
+
+async def test_too_much_progress_is_merged_and_loses_no_step() -> None:
+    outbox = Outbox()
+    count = 5 * MAX_PROGRESS
+
+    for number in range(1, count + 1):
+        outbox.add(with_window(number), droppable=True)
+
+    found = await reports(outbox)
+    windows = [window_from_proto(report.progress.window) for report in found]
+    assert len(found) <= MAX_PROGRESS
+    assert found[-1].sequence == count
+    firsts = [window.first_step for window in windows]
+    assert firsts == [1, *(report.progress.step + 1 for report in found[:-1])]
+    assert sum(window.counted for window in windows) == 2 * count
+    assert windows[0].loss_min == 0.0
+    assert windows[-1].loss_max == count + 1
+    total = sum(window.loss_mean * window.counted for window in windows)
+    assert abs(total / (2 * count) - (count + 1) / 2) < 1e-6
+
+
+async def test_progress_before_and_after_a_roll_back_or_an_epoch_is_not_merged() -> None:
+    outbox = Outbox()
+    for number in range(1, 2 * MAX_PROGRESS):
+        epoch_end = number % 2 == 0
+        outbox.add(with_window(number, rollbacks=number // 5), droppable=not epoch_end)
+
+    found = await reports(outbox)
+    for report in found:
+        steps = report.progress.step - report.progress.window.first_step + 1
+        assert steps == report.progress.window.counted
+    assert len([report for report in found if report.sequence % 2]) <= MAX_PROGRESS

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from dbp.job.snapshot import manifest_of
 from dbp.job.state import ProgressReport, RunOutcome
+from dbp.job.step_window import StepWindow
 from dbp.link.messages import (
     TO_LINK,
     FilledSlot,
@@ -119,3 +122,46 @@ def test_an_attempt_that_is_over_keeps_no_reports() -> None:
     kept.end(OUTCOME)
 
     assert summary(kept) == [("slot", 5)]
+
+
+def with_window(step: int, *, first: int, rollbacks: int = 0) -> ProgressReport:
+    loss = float(step)
+    window = StepWindow(first, step - first + 1, loss, loss, loss, rollbacks)
+    return dataclasses.replace(progress(step), window=window)
+
+
+def sent(line: bytes) -> ProgressReport:
+    message = decode(line, TO_LINK)
+    assert isinstance(message, NumberedProgress)
+    return message.progress
+
+
+def test_the_steps_of_a_report_that_was_not_sent_go_with_the_next_one() -> None:
+    kept = Undelivered()
+    kept.report(with_window(4, first=1))
+    kept.hold()
+    kept.report(with_window(6, first=5))
+    kept.hold()
+
+    found = sent(kept.report(with_window(8, first=7)))
+
+    assert found.window == StepWindow(1, 8, 5.5, 4.0, 8.0)
+    assert sent(kept.report(with_window(9, first=9))).window == StepWindow(9, 1, 9.0, 9.0, 9.0)
+
+
+def test_a_report_without_a_new_step_carries_those_that_were_not_sent() -> None:
+    kept = Undelivered()
+    kept.report(with_window(4, first=1))
+    kept.hold()
+
+    assert sent(kept.report(progress(4, epoch_end=True))).window == StepWindow(1, 4, 4, 4, 4)
+
+
+def test_undone_steps_that_were_not_sent_are_dropped() -> None:
+    kept = Undelivered()
+    kept.report(with_window(4, first=1))
+    kept.hold()
+
+    found = sent(kept.report(with_window(3, first=1, rollbacks=1)))
+
+    assert found.window == StepWindow(1, 3, 3.0, 3.0, 3.0, 1)

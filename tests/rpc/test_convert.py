@@ -15,6 +15,7 @@ from dbp.job.best import BestEpoch
 from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
 from dbp.job.snapshot import Manifest, TensorInfo
 from dbp.job.state import Job, ProgressReport, RunOutcome, State, Version, VersionEntry
+from dbp.job.step_window import StepWindow
 from dbp.rpc.job_convert import (
     condition_from_proto,
     condition_to_proto,
@@ -48,6 +49,7 @@ PROGRESS = ProgressReport(
     samples_per_second=1e3, eta_seconds=0.0, observe_time=1_700_000_001.5, epoch_end=True,
     skipped=3,
     disk_full="no space",
+    window=StepWindow(31, 9, 0.75, 0.5, 1.0, 2),
 )  # fmt: skip
 FAILURE = Failure(
     FailureReason.RANK_SIGNAL, "rank 1 is gone", 1, 9, ("one", "two"), 39,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
+from dbp.job.step_window import StepWindow
+from dbp.jobs.metric_points import SeriesKind
+from dbp.jobs.metric_tables import MetricTables
+from dbp.rpc.job_convert import window_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
+from dbp.storage.metrics_file import open_metrics
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import worker_service_pb2 as pb
 from tests.service.setups import Service, document, refused
@@ -107,7 +115,7 @@ async def test_a_report_sent_again_is_acknowledged_and_applied_once(service: Ser
 
     again = await attach(service, secret, hello(job_id), at_step(1, 3), at_step(2, 3))
 
-    assert [answer.acknowledged for answer in again] == [1, 2]
+    assert [answer.acknowledged for answer in again] == [2, 2]
     assert (await service.get(job_id)).progress.step == 8
 
     await attach(service, secret, hello(job_id), at_step(3, 9))
@@ -140,3 +148,22 @@ async def test_a_bad_spec_cannot_be_registered(service: Service) -> None:
     )
 
     assert "did you mean 'adam'" in text
+
+
+async def test_acknowledged_progress_is_in_the_metrics_history(
+    service: Service, tmp_path: Path
+) -> None:
+    job_id, secret = await launched(service)
+    reports = [at_step(number, 5 * number) for number in (1, 2, 3)]
+    for number, report in enumerate(reports, start=1):
+        window = StepWindow(5 * number - 4, 5, 1.0, 0.5, 2.0)
+        report.progress.window.CopyFrom(window_to_proto(window))
+
+    answers = await attach(service, secret, hello(job_id), *reports, reports[0])
+
+    assert max(answer.acknowledged for answer in answers) == 3
+    with contextlib.closing(open_metrics(tmp_path / "state" / "metrics.sqlite")) as file:
+        points = MetricTables(file).points(job_id, "loss", SeriesKind.STEPS)
+    assert [(p.first_step, p.step, p.mean, p.minimum, p.maximum) for p in points] == [
+        (1, 5, 1.0, 0.5, 2.0), (6, 10, 1.0, 0.5, 2.0), (11, 15, 1.0, 0.5, 2.0)
+    ]  # fmt: skip

@@ -256,3 +256,24 @@ def test_rollback_does_not_return_to_parameters_that_overflowed(tmp_path: Path) 
 
     assert found.rollbacks == [0, 0, 0]
     assert found.outcomes[0].reason == "NON_FINITE"
+
+
+def test_windows_of_reports_cover_each_step_once_and_again_after_a_roll_back(
+    tmp_path: Path,
+) -> None:
+    spec = spec_of(0.04)
+
+    found, _ = train(spec, tmp_path / "run", poison=lambda: Poison(33))
+
+    windows = [(r.step, r.window) for r in found.reports if r.window is not None]
+    last = 0
+    for step, window in windows:
+        if window.rollbacks and not windows[0][1].rollbacks and window.first_step <= last:
+            assert window.first_step == found.rollbacks[0] + 1
+        else:
+            assert window.first_step == last + 1
+        assert window.counted == step - window.first_step + 1
+        assert window.loss_min <= window.loss_mean <= window.loss_max
+        last = step
+    assert {window.rollbacks for _, window in windows} == {0, 1}
+    assert last == found.outcomes[0].step

@@ -5,7 +5,6 @@ Only rank 0 has a sink that does something; the other ranks send to an empty one
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import final
@@ -19,6 +18,7 @@ from dbp.train.build import Setup
 from dbp.train.faults.digest import sha256_of
 from dbp.train.model.parameter_metadata import manifest_at, metadata_at, metadata_of
 from dbp.train.report.figures import Figures
+from dbp.train.report.loss_window import LossWindow, mean_loss
 from dbp.train.report.not_written import not_written
 from dbp.train.report.sink import LaneProducts, ParameterSnapshot, Sink, Started
 from dbp.train.report.timing import Meter, PublishSchedule
@@ -58,6 +58,7 @@ class Announcer:
         self.disk_full = ""  # why no checkpoints can be written; in every report
         self._rollbacks = self._rolled_back_to = 0
         self._steps_done = 0  # by earlier processes
+        self._window = LossWindow()
 
     def start(
         self,
@@ -94,6 +95,11 @@ class Announcer:
             )
         )
 
+    def count(self, step: int, result: StepResult, samples: int) -> bool:
+        """Count a step of ``samples`` samples; return whether a report is due."""
+        self._window.add(step, result)
+        return self.meter.count(samples)
+
     def report(
         self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0
     ) -> None:
@@ -106,7 +112,7 @@ class Announcer:
                 step=step,
                 total_steps=plan.total_steps,
                 epoch=plan.epoch_of(step),
-                loss=_mean_loss(result),
+                loss=mean_loss(result),
                 metrics=self._figures.newest(),
                 samples_per_second=self.meter.samples_per_second,
                 eta_seconds=self.meter.eta_seconds(step),
@@ -118,6 +124,7 @@ class Announcer:
                 rollbacks=self._rollbacks,
                 rolled_back_to=self._rolled_back_to,
                 disk_full=self.disk_full,
+                window=self._window.take(self._rollbacks),
             )
         )
 
@@ -146,6 +153,7 @@ class Announcer:
         self._measured = {at: found for at, found in self._measured.items() if at <= step}
         self._rollbacks, self._rolled_back_to = rollbacks, step
         self.meter.undo(undone - step)
+        self._window.clear()
         self._sink.rolled_back(step)
 
     def _passes(self, step: int) -> bool:
@@ -285,10 +293,3 @@ class Announcer:
         if taken:
             self._schedule.published()
         return taken
-
-
-def _mean_loss(result: StepResult) -> float:
-    """Return the mean loss of a mini-batch; NaN if it was skipped or has no weight."""
-    if result.failure or not result.weight:
-        return math.nan
-    return result.loss_sum / result.weight

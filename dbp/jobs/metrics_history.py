@@ -1,0 +1,199 @@
+"""Record the metrics of jobs from the reports of their runs, in batches.
+
+A report waits in memory until a batch is written, and is acknowledged to its run after that: a
+service that is killed in between is sent it again. While the file cannot be written, reports
+wait and are merged where they are too many; training and the ends of jobs do not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, final
+
+from dbp.errors import DbpError
+from dbp.job.state import EventKind, ProgressReport
+from dbp.jobs.config import Clock
+from dbp.jobs.metric_points import MetricPoint, SeriesKind, reduced
+from dbp.jobs.metric_tables import LAST_STEP, MetricTables, NumberedReport
+from dbp.jobs.watch_items import Change
+from dbp.storage.metrics_file import MetricsFile
+
+# Between two batches: at most so much is written again after a kill, and synced so often.
+BATCH_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 5.0
+# Reports of all jobs that wait while the file cannot be written; the oldest are dropped.
+MAX_WAITING: Final = 50_000
+# Points of one metric in an answer.
+MAX_POINTS: Final = 10_000
+
+log = logging.getLogger("dbp.jobs")
+
+
+@dataclass
+class _Batch:
+    """Reports and deletions to be written, and calls to be made after that."""
+
+    reports: list[NumberedReport] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    stored: dict[object, Callable[[], None]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.reports or self.forgotten or self.stored)
+
+    def before(self, later: _Batch) -> _Batch:
+        """Return the batch of this one and of a later one."""
+        reports = [*self.reports, *later.reports][-MAX_WAITING:]
+        return _Batch(reports, [*self.forgotten, *later.forgotten], self.stored | later.stored)
+
+
+@final
+class MetricsHistory:
+    """Writes the metrics history of all jobs; asyncio, one event loop."""
+
+    def __init__(self, file: MetricsFile, clock: Clock) -> None:
+        """Store the collaborators; the file is opened at its first use."""
+        self.file = file
+        self._clock = clock
+        self._waiting = _Batch()
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._refused = ""
+
+    def add(self, job_id: str, attempt: int, sequence: int, progress: ProgressReport) -> None:
+        """Add a report to the next batch; returns immediately."""
+        if progress.window is not None or progress.epoch_end:
+            report = NumberedReport(job_id, attempt, sequence, progress)
+            self._waiting.reports.append(report)
+            self._begin()
+
+    def when_stored(self, who: object, stored: Callable[[], None]) -> None:
+        """Call ``stored`` when all reports added so far are durable; at once if they are.
+
+        It replaces an earlier call for ``who`` that is still to be made.
+        """
+        if not self._waiting and not self._turn.locked():
+            stored()
+        else:
+            self._waiting.stored[who] = stored
+            self._begin()
+
+    def note(self, change: Change) -> None:
+        """Forget the history of a job whose deletion is durable."""
+        if change.kind is EventKind.DELETED:
+            self.forget(change.job.id)
+
+    def forget(self, job_id: str) -> None:
+        """Delete the history of a job with the next batch."""
+        self._waiting.reports = [r for r in self._waiting.reports if r.job_id != job_id]
+        self._waiting.forgotten.append(job_id)
+        self._begin()
+
+    async def flush(self) -> None:
+        """Write all that waits; a failure is logged, and a later batch tries again."""
+        async with self._turn:
+            batch, self._waiting = self._waiting, _Batch()
+            if not batch:
+                return
+            try:
+                if batch.reports or batch.forgotten:
+                    await self._write(batch)
+            except BaseException as error:
+                self._waiting = batch.before(self._waiting)
+                if not isinstance(error, DbpError | OSError):
+                    raise
+                self._note_failure(error)
+                return
+            self._refused = ""
+        for stored in batch.stored.values():
+            stored()
+
+    async def copy_to(self, path: Path) -> None:
+        """Write one state of the history to a new file, for a backup; a failure is logged."""
+        try:
+            await self.file.copy_to(path)
+        except (DbpError, OSError) as error:
+            path.unlink(missing_ok=True)
+            log.warning("%s: the metrics history is not in the backup: %s", path, error)
+
+    async def sweep(self, exists: Callable[[str], Awaitable[bool]]) -> None:
+        """Delete the histories of jobs that no longer exist: a kill came after the deletion."""
+        try:
+            found = await self.jobs()
+        except (DbpError, OSError) as error:
+            self._note_failure(error)
+            return
+        for job_id in found:
+            if not await exists(job_id):
+                self.forget(job_id)
+
+    async def jobs(self) -> list[str]:
+        """Return the ids of the jobs that have a history; DbpError."""
+        nothing: list[str] = []
+        return await self.file.read(lambda c: MetricTables(c).jobs(), nothing)
+
+    async def points(
+        self,
+        job_id: str,
+        name: str,
+        kind: SeriesKind,
+        *,
+        first_step: int = 0,
+        last_step: int = LAST_STEP,
+        limit: int = MAX_POINTS,
+    ) -> list[MetricPoint]:
+        """Return at most ``limit`` durable points of a metric over a range of steps, in order.
+
+        Neighbouring points are merged where there are more: extremes stay. DbpError.
+        """
+
+        def query(connection: sqlite3.Connection) -> list[MetricPoint]:
+            found = MetricTables(connection).points(
+                job_id, name, kind, first_step=first_step, last_step=last_step
+            )
+            return reduced(found, limit)
+
+        nothing: list[MetricPoint] = []
+        return await self.file.read(query, nothing)
+
+    async def close(self) -> None:
+        """Write all that waits, and close the file."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.flush()
+        self.file.close()
+
+    def _begin(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_batches(), name="metrics history")
+
+    async def _write_batches(self) -> None:
+        """Write batch after batch until nothing waits."""
+        while self._waiting:
+            await self.flush()
+            await self._clock.sleep(RETRY_SECONDS if self._refused else BATCH_SECONDS)
+
+    async def _write(self, batch: _Batch) -> None:
+        if not batch.reports and not self.file.exists:
+            return  # there is no history to forget
+        await self.file.write(partial(_apply, batch))
+
+    def _note_failure(self, error: DbpError | OSError) -> None:
+        """Log a failure once, until a batch is written or another failure comes."""
+        if str(error) != self._refused:
+            log.warning("the metrics history is not written: %s", error)
+        self._refused = str(error)
+
+
+def _apply(batch: _Batch, connection: sqlite3.Connection) -> None:
+    tables = MetricTables(connection)
+    for report in batch.reports:
+        tables.add(report)
+    for job_id in dict.fromkeys(batch.forgotten):
+        tables.forget(job_id)
