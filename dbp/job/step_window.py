@@ -38,6 +38,10 @@ class StepWindow:
             rollbacks=later.rollbacks,
         )
 
+    def is_valid(self, step: int) -> bool:
+        """Return whether these can be the steps up to ``step``, the one of the report."""
+        return 1 <= self.first_step <= step and 0 <= self.counted <= step - self.first_step + 1
+
     def precedes(self, later: StepWindow, step: int) -> bool:
         """Return whether ``later`` follows this window, whose last step is ``step``."""
         return later.first_step == step + 1 and later.rollbacks == self.rollbacks

@@ -8,6 +8,7 @@ wait and are merged where they are too many; training and the ends of jobs do no
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -66,7 +67,18 @@ class MetricsHistory:
         self._refused = ""
 
     def add(self, job_id: str, attempt: int, sequence: int, progress: ProgressReport) -> None:
-        """Add a report to the next batch; returns immediately."""
+        """Add a report to the next batch; returns immediately.
+
+        Steps that cannot be those of the report are left out, with a warning in the log.
+        """
+        window = progress.window
+        if window is not None and not window.is_valid(progress.step):
+            log.warning(
+                "job %s: a report of step %d has the losses of %d steps from step %d on; its "
+                "steps are not in the metrics history",
+                job_id, progress.step, window.counted, window.first_step,
+            )  # fmt: skip
+            progress = dataclasses.replace(progress, window=None)
         if progress.window is not None or progress.epoch_end:
             report = NumberedReport(job_id, attempt, sequence, progress)
             self._waiting.reports.append(report)
@@ -105,7 +117,7 @@ class MetricsHistory:
                     await self._write(batch)
             except BaseException as error:
                 self._waiting = batch.before(self._waiting)
-                if not isinstance(error, DbpError | OSError):
+                if not isinstance(error, DbpError):
                     raise
                 self._note_failure(error)
                 return
@@ -117,7 +129,7 @@ class MetricsHistory:
         """Write one state of the history to a new file, for a backup; a failure is logged."""
         try:
             await self.file.copy_to(path)
-        except (DbpError, OSError) as error:
+        except DbpError as error:
             path.unlink(missing_ok=True)
             log.warning("%s: the metrics history is not in the backup: %s", path, error)
 
@@ -125,7 +137,7 @@ class MetricsHistory:
         """Delete the histories of jobs that no longer exist: a kill came after the deletion."""
         try:
             found = await self.jobs()
-        except (DbpError, OSError) as error:
+        except DbpError as error:
             self._note_failure(error)
             return
         for job_id in found:
@@ -184,7 +196,7 @@ class MetricsHistory:
             return  # there is no history to forget
         await self.file.write(partial(_apply, batch))
 
-    def _note_failure(self, error: DbpError | OSError) -> None:
+    def _note_failure(self, error: DbpError) -> None:
         """Log a failure once, until a batch is written or another failure comes."""
         if str(error) != self._refused:
             log.warning("the metrics history is not written: %s", error)

@@ -125,9 +125,11 @@ class MetricsFile:
         return await in_thread(partial(self._guarded, work), self._thread)
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """Run ``work``; map the errors of SQLite."""
+        """Run ``work``; map the errors of SQLite and of the system."""
         try:
             return work()
+        except OSError as error:
+            raise Unavailable(f"{self.path}: {error.strerror}; nothing was changed") from error
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:

@@ -24,6 +24,7 @@ from dbp.backup.restoring import LOST_VERSIONS, restore
 from dbp.errors import AlreadyExists, Conflict, DataLoss, InvalidInput, OutOfRange
 from dbp.job.failure import FailureReason
 from dbp.job.state import State, Version
+from dbp.jobs.metric_points import SeriesKind
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit
 from dbp.launch.supervised_run import SupervisedRun
@@ -33,6 +34,7 @@ from dbp.versions.tables import VersionTables
 from tests.backup.setups import back_up, files_of, make_state
 from tests.durability.service_acts import facts_of, service
 from tests.jobs.fakes import FakeLauncher, Plane, data, manifest, settle
+from tests.jobs.test_metrics_history import report
 
 NAMES = ["backup", "backup.tar", "backup.tar.gz"]
 
@@ -55,6 +57,30 @@ def facts(state: Path) -> str:
 
     asyncio.run(look())
     return found[0].rpartition("rows: ")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_service_continues_the_metrics_history(
+    state: Path, tmp_path: Path, name: str
+) -> None:
+    before, new = shutil.copytree(state, tmp_path / "state", symlinks=True), tmp_path / "new"
+    asyncio.run(record_metrics(before, 1))
+
+    back_up(before, tmp_path / name)
+    asyncio.run(record_metrics(before, 2))  # not in the backup
+    restore(tmp_path / name, new)
+
+    assert (new / "metrics.sqlite").stat().st_mode & 0o077 == 0
+    assert asyncio.run(record_metrics(new, 3)) == [1, 3]
+
+
+async def record_metrics(state: Path, number: int) -> list[int]:
+    """A service records a report on a step; the steps in its history after that."""
+    async with service(state) as plane:
+        history = plane.manager.history
+        history.add("c-1", 1, number, report(number, number))
+        await history.flush()
+        return [p.step for p in await history.points("c-1", "loss", SeriesKind.STEPS)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,25 @@ async def test_writing_does_not_block_the_event_loop(
 
     assert threads
     assert threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        StepWindow(6, 1, 0.5, 0.5, 0.5),
+        StepWindow(0, 1, 0.5, 0.5, 0.5),
+        StepWindow(3, 4, 0.5, 0.5, 0.5),
+        StepWindow(3, -1, 0.5, 0.5, 0.5),
+    ],
+)
+async def test_steps_that_cannot_be_those_of_a_report_are_left_out(
+    history: MetricsHistory, caplog: pytest.LogCaptureFixture, window: StepWindow
+) -> None:
+    history.add("a", 1, 1, report(1, 2))
+    history.add("a", 1, 2, replace(report(3, 5), window=window))
+    history.add("a", 1, 3, report(6, 8))
+    await history.flush()
+
+    assert await steps(history, "a") == [2, 8]
+    assert "a report of step 5" in caplog.text
+    await history.close()

@@ -108,3 +108,14 @@ async def test_a_closed_file_takes_no_calls(path: Path) -> None:
 
     with pytest.raises(Unavailable):
         await file.write(insert)
+
+
+async def test_a_file_that_the_system_refuses_is_named(path: Path) -> None:
+    path.symlink_to(path.with_name("elsewhere"))
+
+    file = MetricsFile(path)
+    with pytest.raises(Unavailable, match=r"metrics\.sqlite: .*symbolic links"):
+        await file.write(insert)
+    file.close()
+
+    assert not path.with_name("elsewhere").exists()

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,9 @@ from dbp.client.job import JobHandle
 from dbp.client.transport.streams import JobUpdate
 from dbp.errors import Unavailable
 from dbp.job.state import State
+from dbp.jobs.metric_points import MetricPoint, SeriesKind
+from dbp.jobs.metric_tables import MetricTables
+from dbp.storage.metrics_file import open_metrics
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
 
@@ -148,6 +151,25 @@ def test_a_job_keeps_training_while_its_service_is_killed_twice(
         if update.job and update.kind == "parameters_published" and update.job.latest_parameters
     ]
     assert versions == list(range(versions[0], versions[0] + len(versions)))
+    server.stop(signal.SIGTERM)
+    ours, theirs = history(server, disturbed), history(server, undisturbed)
+    assert covered(ours) == covered(theirs) == list(range(1, STEPS + 1))
+    assert sum_of_losses(ours) == pytest.approx(sum_of_losses(theirs), rel=1e-9)
+
+
+def history(server: Server, job: JobHandle) -> list[MetricPoint]:
+    """The losses of a job in the metrics history of a service that has stopped."""
+    with closing(open_metrics(server.state / "metrics.sqlite")) as connection:
+        return MetricTables(connection).points(job.id, "loss", SeriesKind.STEPS)
+
+
+def covered(points: list[MetricPoint]) -> list[int]:
+    return [step for point in points for step in range(point.first_step, point.step + 1)]
+
+
+def sum_of_losses(points: list[MetricPoint]) -> float:
+    assert not any(point.retaken for point in points)
+    return sum(point.mean * point.counted for point in points)
 
 
 def test_a_restarted_service_records_a_job_that_ended_meanwhile(
