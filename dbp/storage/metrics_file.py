@@ -192,6 +192,9 @@ def open_metrics(path: Path) -> sqlite3.Connection:
             "journal_mode = WAL",
             "synchronous = FULL",
             "journal_size_limit = 4194304",
+            # Syncs batches that a process wrote before it was killed: a report in them that is
+            # sent again is acknowledged without another write.
+            "wal_checkpoint(TRUNCATE)",
         ):
             connection.execute(f"PRAGMA {pragma}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
