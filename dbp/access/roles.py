@@ -41,7 +41,9 @@ _BY_SERVICE: Final[Mapping[str, Mapping[Role | None, tuple[str, ...]]]] = {
     },
     "dbp.v1.AdminService": {Role.ADMIN: ("BeginDrain", "EndDrain", "StageBackup")},
     "dbp.v1.JobService": {
-        Role.VIEWER: ("GetJob", "ListJobs", "WatchJobs", "StreamLogs", "ListComponents"),
+        Role.VIEWER: (
+            "GetJob", "ListJobs", "WatchJobs", "StreamLogs", "QueryMetrics", "ListComponents",
+        ),
         Role.SUBMITTER: (
             "CreateJob", "CancelJob", "PauseJob", "ResumeJob", "RetryJob", "DeleteJob",
         ),

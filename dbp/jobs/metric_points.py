@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import ProgressReport
 from dbp.job.step_window import StepWindow, joined_mean, least
 
@@ -15,13 +15,6 @@ LEARNING_RATE: Final = "learning_rate"
 # Names of one job beyond these, and longer ones, are not kept.
 MAX_NAMES: Final = 256
 MAX_NAME_LENGTH: Final = 200
-
-
-class SeriesKind(enum.StrEnum):
-    """Whether the points of a metric come with every report, or at the ends of epochs."""
-
-    STEPS = "steps"
-    EPOCHS = "epochs"
 
 
 @dataclass(frozen=True)
@@ -65,23 +58,6 @@ def merged(older: MetricPoint, newer: MetricPoint) -> MetricPoint:
         last=newer.last,
         retaken=older.retaken or newer.retaken,
     )
-
-
-def reduced(points: Sequence[MetricPoint], limit: int) -> list[MetricPoint]:
-    """Return at most ``limit`` points over the same steps: neighbours are merged, each into a
-    point over about as many of them.
-    """
-    count = len(points)
-    if count <= limit:
-        return list(points)
-    found = []
-    for at in range(limit):
-        group = points[at * count // limit : (at + 1) * count // limit]
-        point = group[0]
-        for newer in group[1:]:
-            point = merged(point, newer)
-        found.append(point)
-    return found
 
 
 def points_of(report: ProgressReport) -> Iterator[tuple[SeriesKind, str, MetricPoint]]:

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import ProgressReport
-from dbp.jobs.metric_points import MAX_NAMES, MetricPoint, SeriesKind, merged, points_of
+from dbp.jobs.metric_points import MAX_NAMES, MetricPoint, merged, points_of
 
 # Points that a level keeps. Ends of epochs thin only above 100,000.
 KEPT: Final = {SeriesKind.STEPS: 1_024, SeriesKind.EPOCHS: 100_000}

@@ -11,17 +11,18 @@ import asyncio
 import dataclasses
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 from dbp.errors import DbpError
+from dbp.job.metric_series import PointColumns, SeriesName
 from dbp.job.state import EventKind, ProgressReport
 from dbp.jobs.config import Clock
-from dbp.jobs.metric_points import MetricPoint, SeriesKind, reduced
-from dbp.jobs.metric_tables import LAST_STEP, MetricTables, NumberedReport
+from dbp.jobs.metric_query import PointRange, read_points, series_of
+from dbp.jobs.metric_tables import MetricTables, NumberedReport
 from dbp.jobs.watch_items import Change
 from dbp.storage.metrics_file import MetricsFile
 
@@ -30,8 +31,6 @@ BATCH_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
 # Reports of all jobs that wait while the file cannot be written; the oldest are dropped.
 MAX_WAITING: Final = 50_000
-# Points of one metric in an answer.
-MAX_POINTS: Final = 10_000
 
 log = logging.getLogger("dbp.jobs")
 
@@ -149,29 +148,22 @@ class MetricsHistory:
         nothing: list[str] = []
         return await self.file.read(lambda c: MetricTables(c).jobs(), nothing)
 
-    async def points(
-        self,
-        job_id: str,
-        name: str,
-        kind: SeriesKind,
-        *,
-        first_step: int = 0,
-        last_step: int = LAST_STEP,
-        limit: int = MAX_POINTS,
-    ) -> list[MetricPoint]:
-        """Return at most ``limit`` durable points of a metric over a range of steps, in order.
+    async def series(self, job_ids: Sequence[str]) -> list[SeriesName]:
+        """Return the series of jobs with all reports so far, in the order of the jobs.
 
-        Neighbouring points are merged where there are more: extremes stay. DbpError.
+        The reports that wait are written first, as far as that is possible. DbpError.
         """
+        await self.flush()
 
-        def query(connection: sqlite3.Connection) -> list[MetricPoint]:
-            found = MetricTables(connection).points(
-                job_id, name, kind, first_step=first_step, last_step=last_step
-            )
-            return reduced(found, limit)
+        def query(connection: sqlite3.Connection) -> list[SeriesName]:
+            return [name for job_id in job_ids for name in series_of(connection, job_id)]
 
-        nothing: list[MetricPoint] = []
+        nothing: list[SeriesName] = []
         return await self.file.read(query, nothing)
+
+    async def points(self, series: SeriesName, wanted: PointRange) -> PointColumns:
+        """Return the durable points of a series in a range; DbpError."""
+        return await self.file.read(lambda c: read_points(c, series, wanted), PointColumns())
 
     async def close(self) -> None:
         """Write all that waits, and close the file."""

@@ -13,14 +13,16 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from dbp.errors import InvalidInput, nearest
 from dbp.job.failure import ConditionKind, FailureReason
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import EventKind, StreamEndReason
-from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
+from dbp.v1 import job_pb2, job_service_pb2, metric_pb2, parameter_pb2, stream_pb2
 
 _CAST = parameter_pb2.Cast.DESCRIPTOR
 _FAILURE_REASON = job_pb2.FailureReason.DESCRIPTOR
 _CONDITION_KIND = job_pb2.JobConditionKind.DESCRIPTOR
 _STREAM_END_REASON = stream_pb2.StreamEndReason.DESCRIPTOR
 _EVENT_KIND = job_service_pb2.JobEventKind.DESCRIPTOR
+_METRIC_KIND = metric_pb2.MetricKind.DESCRIPTOR
 
 
 @cache
@@ -83,6 +85,16 @@ def event_kind_to_proto(kind: EventKind) -> str:
 def event_kind_from_proto(number: int) -> str:
     """Return what happened to a job; "" for what only a newer service knows."""
     return value_of(_EVENT_KIND, number)
+
+
+def metric_kind_to_proto(kind: SeriesKind) -> str:
+    """Return the enum's name of a kind of metric."""
+    return name_of(_METRIC_KIND, kind)
+
+
+def metric_kind_from_proto(number: int) -> SeriesKind:
+    """Return a kind of metric; STEPS for one that only a newer service knows."""
+    return SeriesKind(value_of(_METRIC_KIND, number) or SeriesKind.STEPS)
 
 
 def cast_to_proto(dtype: str | None) -> str:

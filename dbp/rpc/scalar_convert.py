@@ -17,11 +17,11 @@ def job_name(job_id: str) -> str:
     return JOB_PREFIX + job_id
 
 
-def id_from_name(name: str) -> str:
-    """Return the id in a resource name; raises InvalidInput."""
+def id_from_name(name: str, field: str = "name") -> str:
+    """Return the id in a resource name; raises InvalidInput, which names the ``field``."""
     job_id = name.removeprefix(JOB_PREFIX)
     if not name.startswith(JOB_PREFIX) or not job_id or "/" in job_id:
-        raise InvalidInput(f"name: a job is named jobs/ID, got {name!r}")
+        raise InvalidInput(f"{field}: a job is named jobs/ID, got {name!r}")
     return job_id
 
 

@@ -37,12 +37,13 @@ class JobAccess:
         self._get_deleted = get_deleted
         self._known: OrderedDict[str, _Terms] = OrderedDict()
 
-    async def readable(self, name: str) -> str:
+    async def readable(self, name: str, field: str = "name") -> str:
         """Return the id of the job named ``jobs/ID``, which the caller may read.
 
-        Raises PermissionDenied, NotFound and InvalidInput, as the other methods do.
+        ``field``: path of the name in the request. Raises PermissionDenied, NotFound and
+        InvalidInput, as the other methods do.
         """
-        return await self._check(id_from_name(name), "see", shared=True)
+        return await self._check(id_from_name(name, field), "see", shared=True)
 
     async def changeable(self, name: str) -> str:
         """Return the id of the named job, which the caller may change."""

@@ -34,6 +34,7 @@ from dbp.rpc.spec_convert import refuse_unknown
 from dbp.rpc.version_convert import label_to_proto
 from dbp.service.job_access import JobAccess, visible
 from dbp.service.message_limit import AnswerPage, job_answer
+from dbp.service.metric_queries import MetricQueries
 from dbp.service.spec_reading import document_of
 from dbp.v1 import component_pb2, job_pb2, job_service_pb2_grpc, stream_pb2
 from dbp.v1 import job_service_pb2 as pb
@@ -54,6 +55,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     def __init__(self, manager: JobManager, access: JobAccess) -> None:
         self._manager = manager
         self._access = access
+        self._metrics = MetricQueries(manager, access)
 
     async def CreateJob(
         self, request: pb.CreateJobRequest, context: Context
@@ -177,6 +179,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             else:
                 end = stream_pb2.StreamEnd(reason=stream_end_to_proto(item.reason))
                 yield pb.StreamLogsResponse(next_offset=offset, end=end, attempt=attempt)
+
+    async def QueryMetrics(
+        self, request: pb.QueryMetricsRequest, context: Context
+    ) -> pb.QueryMetricsResponse:
+        return await self._metrics.answer(request)
 
     async def ListComponents(
         self, request: pb.ListComponentsRequest, context: Context

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from dbp.v1 import component_pb2 as dbp_dot_v1_dot_component__pb2
 from dbp.v1 import job_pb2 as dbp_dot_v1_dot_job__pb2
+from dbp.v1 import metric_pb2 as dbp_dot_v1_dot_metric__pb2
 from dbp.v1 import parameter_service_pb2 as dbp_dot_v1_dot_parameter__service__pb2
 from dbp.v1 import stream_pb2 as dbp_dot_v1_dot_stream__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x62p/v1/job_service.proto\x12\x06\x64\x62p.v1\x1a\x16\x64\x62p/v1/component.proto\x1a\x10\x64\x62p/v1/job.proto\x1a\x1e\x64\x62p/v1/parameter_service.proto\x1a\x13\x64\x62p/v1/stream.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x10\x43reateJobRequest\x12\x1d\n\x04spec\x18\x01 \x01(\x0b\x32\x0f.dbp.v1.JobSpec\x12\x14\n\x07workers\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x42\n\n\x08_workers\"-\n\x11\x43reateJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x0eGetJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"Z\n\x0fListJobsRequest\x12 \n\x06states\x18\x01 \x03(\x0e\x32\x10.dbp.v1.JobState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"F\n\x10ListJobsResponse\x12\x19\n\x04jobs\x18\x01 \x03(\x0b\x32\x0b.dbp.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x15ListComponentsRequest\x12%\n\x05group\x18\x01 \x01(\x0e\x32\x16.dbp.v1.ComponentGroup\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x16ListComponentsResponse\x12)\n\ncomponents\x18\x01 \x03(\x0b\x32\x15.dbp.v1.ComponentKind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"-\n\x11\x43\x61ncelJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"P\n\x0fPauseJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x10PauseJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\" \n\x10ResumeJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"-\n\x11ResumeJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"\x1f\n\x0fRetryJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x10RetryJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"4\n\x10\x44\x65leteJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"-\n\x11\x44\x65leteJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"6\n\x10WatchJobsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xec\x01\n\x11WatchJobsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x1f\n\x08snapshot\x18\x02 \x01(\x0b\x32\x0b.dbp.v1.JobH\x00\x12\"\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x10.dbp.v1.JobEventH\x00\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x15.dbp.v1.ProgressEventH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x12 \n\x03\x65nd\x18\x06 \x01(\x0b\x32\x11.dbp.v1.StreamEndH\x00\x42\x07\n\x05\x65vent\"\xb3\x01\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x03job\x18\x03 \x01(\x0b\x32\x0b.dbp.v1.Job\x12\"\n\x04kind\x18\x04 \x01(\x0e\x32\x14.dbp.v1.JobEventKind\x12\x1c\n\x05label\x18\x05 \x01(\x0b\x32\r.dbp.v1.Label\x12\x0f\n\x07version\x18\x06 \x01(\x03\"Q\n\rProgressEvent\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\"\n\x08progress\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Progress\x12\x0f\n\x07skipped\x18\x03 \x01(\x03\"n\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x11\n\x04rank\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_rank\"i\n\x12StreamLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.dbp.v1.StreamEnd\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05*\xd9\x04\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_EVENT_KIND_CREATED\x10\x01\x12\x1a\n\x16JOB_EVENT_KIND_STARTED\x10\x02\x12\x1a\n\x16JOB_EVENT_KIND_RUNNING\x10\x03\x12\x1d\n\x19JOB_EVENT_KIND_CANCELLING\x10\x04\x12\x1c\n\x18JOB_EVENT_KIND_SUCCEEDED\x10\x05\x12\x19\n\x15JOB_EVENT_KIND_FAILED\x10\x06\x12\x1c\n\x18JOB_EVENT_KIND_CANCELLED\x10\x07\x12\'\n#JOB_EVENT_KIND_PARAMETERS_PUBLISHED\x10\x08\x12\x1e\n\x1aJOB_EVENT_KIND_LABEL_MOVED\x10\t\x12!\n\x1dJOB_EVENT_KIND_VERSION_PINNED\x10\n\x12#\n\x1fJOB_EVENT_KIND_VERSION_UNPINNED\x10\x0b\x12\x1b\n\x17JOB_EVENT_KIND_REQUEUED\x10\x0c\x12\x1a\n\x16JOB_EVENT_KIND_PAUSING\x10\r\x12\x19\n\x15JOB_EVENT_KIND_PAUSED\x10\x0e\x12\x1a\n\x16JOB_EVENT_KIND_RESUMED\x10\x0f\x12\x1a\n\x16JOB_EVENT_KIND_RETRIED\x10\x10\x12\x1a\n\x16JOB_EVENT_KIND_DELETED\x10\x11\x12&\n\"JOB_EVENT_KIND_CHECKPOINTS_DAMAGED\x10\x12\x32\xe6\x05\n\nJobService\x12@\n\tCreateJob\x12\x18.dbp.v1.CreateJobRequest\x1a\x19.dbp.v1.CreateJobResponse\x12\x37\n\x06GetJob\x12\x15.dbp.v1.GetJobRequest\x1a\x16.dbp.v1.GetJobResponse\x12=\n\x08ListJobs\x12\x17.dbp.v1.ListJobsRequest\x1a\x18.dbp.v1.ListJobsResponse\x12@\n\tCancelJob\x12\x18.dbp.v1.CancelJobRequest\x1a\x19.dbp.v1.CancelJobResponse\x12=\n\x08PauseJob\x12\x17.dbp.v1.PauseJobRequest\x1a\x18.dbp.v1.PauseJobResponse\x12@\n\tResumeJob\x12\x18.dbp.v1.ResumeJobRequest\x1a\x19.dbp.v1.ResumeJobResponse\x12=\n\x08RetryJob\x12\x17.dbp.v1.RetryJobRequest\x1a\x18.dbp.v1.RetryJobResponse\x12@\n\tDeleteJob\x12\x18.dbp.v1.DeleteJobRequest\x1a\x19.dbp.v1.DeleteJobResponse\x12\x42\n\tWatchJobs\x12\x18.dbp.v1.WatchJobsRequest\x1a\x19.dbp.v1.WatchJobsResponse0\x01\x12\x45\n\nStreamLogs\x12\x19.dbp.v1.StreamLogsRequest\x1a\x1a.dbp.v1.StreamLogsResponse0\x01\x12O\n\x0eListComponents\x12\x1d.dbp.v1.ListComponentsRequest\x1a\x1e.dbp.v1.ListComponentsResponseB!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x62p/v1/job_service.proto\x12\x06\x64\x62p.v1\x1a\x16\x64\x62p/v1/component.proto\x1a\x10\x64\x62p/v1/job.proto\x1a\x13\x64\x62p/v1/metric.proto\x1a\x1e\x64\x62p/v1/parameter_service.proto\x1a\x13\x64\x62p/v1/stream.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x10\x43reateJobRequest\x12\x1d\n\x04spec\x18\x01 \x01(\x0b\x32\x0f.dbp.v1.JobSpec\x12\x14\n\x07workers\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x42\n\n\x08_workers\"-\n\x11\x43reateJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x0eGetJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"Z\n\x0fListJobsRequest\x12 \n\x06states\x18\x01 \x03(\x0e\x32\x10.dbp.v1.JobState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"F\n\x10ListJobsResponse\x12\x19\n\x04jobs\x18\x01 \x03(\x0b\x32\x0b.dbp.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x15ListComponentsRequest\x12%\n\x05group\x18\x01 \x01(\x0e\x32\x16.dbp.v1.ComponentGroup\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x16ListComponentsResponse\x12)\n\ncomponents\x18\x01 \x03(\x0b\x32\x15.dbp.v1.ComponentKind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"-\n\x11\x43\x61ncelJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"P\n\x0fPauseJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x10PauseJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\" \n\x10ResumeJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"-\n\x11ResumeJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"\x1f\n\x0fRetryJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x10RetryJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"4\n\x10\x44\x65leteJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"-\n\x11\x44\x65leteJobResponse\x12\x18\n\x03job\x18\x01 \x01(\x0b\x32\x0b.dbp.v1.Job\"6\n\x10WatchJobsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xec\x01\n\x11WatchJobsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x1f\n\x08snapshot\x18\x02 \x01(\x0b\x32\x0b.dbp.v1.JobH\x00\x12\"\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x10.dbp.v1.JobEventH\x00\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x15.dbp.v1.ProgressEventH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.dbp.v1.HeartbeatH\x00\x12 \n\x03\x65nd\x18\x06 \x01(\x0b\x32\x11.dbp.v1.StreamEndH\x00\x42\x07\n\x05\x65vent\"\xb3\x01\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x03job\x18\x03 \x01(\x0b\x32\x0b.dbp.v1.Job\x12\"\n\x04kind\x18\x04 \x01(\x0e\x32\x14.dbp.v1.JobEventKind\x12\x1c\n\x05label\x18\x05 \x01(\x0b\x32\r.dbp.v1.Label\x12\x0f\n\x07version\x18\x06 \x01(\x03\"Q\n\rProgressEvent\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\"\n\x08progress\x18\x02 \x01(\x0b\x32\x10.dbp.v1.Progress\x12\x0f\n\x07skipped\x18\x03 \x01(\x03\"n\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x11\n\x04rank\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_rank\"i\n\x12StreamLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x1e\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.dbp.v1.StreamEnd\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\"\xde\x01\n\x13QueryMetricsRequest\x12\x0c\n\x04jobs\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x12\n\nfirst_step\x18\x03 \x01(\x03\x12\x16\n\tlast_step\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmax_points\x18\x07 \x01(\x05\x42\x0c\n\n_last_step\"P\n\x14QueryMetricsResponse\x12$\n\x06series\x18\x01 \x03(\x0b\x32\x14.dbp.v1.MetricSeries\x12\x12\n\nmax_points\x18\x02 \x01(\x05*\xd9\x04\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16JOB_EVENT_KIND_CREATED\x10\x01\x12\x1a\n\x16JOB_EVENT_KIND_STARTED\x10\x02\x12\x1a\n\x16JOB_EVENT_KIND_RUNNING\x10\x03\x12\x1d\n\x19JOB_EVENT_KIND_CANCELLING\x10\x04\x12\x1c\n\x18JOB_EVENT_KIND_SUCCEEDED\x10\x05\x12\x19\n\x15JOB_EVENT_KIND_FAILED\x10\x06\x12\x1c\n\x18JOB_EVENT_KIND_CANCELLED\x10\x07\x12\'\n#JOB_EVENT_KIND_PARAMETERS_PUBLISHED\x10\x08\x12\x1e\n\x1aJOB_EVENT_KIND_LABEL_MOVED\x10\t\x12!\n\x1dJOB_EVENT_KIND_VERSION_PINNED\x10\n\x12#\n\x1fJOB_EVENT_KIND_VERSION_UNPINNED\x10\x0b\x12\x1b\n\x17JOB_EVENT_KIND_REQUEUED\x10\x0c\x12\x1a\n\x16JOB_EVENT_KIND_PAUSING\x10\r\x12\x19\n\x15JOB_EVENT_KIND_PAUSED\x10\x0e\x12\x1a\n\x16JOB_EVENT_KIND_RESUMED\x10\x0f\x12\x1a\n\x16JOB_EVENT_KIND_RETRIED\x10\x10\x12\x1a\n\x16JOB_EVENT_KIND_DELETED\x10\x11\x12&\n\"JOB_EVENT_KIND_CHECKPOINTS_DAMAGED\x10\x12\x32\xb1\x06\n\nJobService\x12@\n\tCreateJob\x12\x18.dbp.v1.CreateJobRequest\x1a\x19.dbp.v1.CreateJobResponse\x12\x37\n\x06GetJob\x12\x15.dbp.v1.GetJobRequest\x1a\x16.dbp.v1.GetJobResponse\x12=\n\x08ListJobs\x12\x17.dbp.v1.ListJobsRequest\x1a\x18.dbp.v1.ListJobsResponse\x12@\n\tCancelJob\x12\x18.dbp.v1.CancelJobRequest\x1a\x19.dbp.v1.CancelJobResponse\x12=\n\x08PauseJob\x12\x17.dbp.v1.PauseJobRequest\x1a\x18.dbp.v1.PauseJobResponse\x12@\n\tResumeJob\x12\x18.dbp.v1.ResumeJobRequest\x1a\x19.dbp.v1.ResumeJobResponse\x12=\n\x08RetryJob\x12\x17.dbp.v1.RetryJobRequest\x1a\x18.dbp.v1.RetryJobResponse\x12@\n\tDeleteJob\x12\x18.dbp.v1.DeleteJobRequest\x1a\x19.dbp.v1.DeleteJobResponse\x12\x42\n\tWatchJobs\x12\x18.dbp.v1.WatchJobsRequest\x1a\x19.dbp.v1.WatchJobsResponse0\x01\x12\x45\n\nStreamLogs\x12\x19.dbp.v1.StreamLogsRequest\x1a\x1a.dbp.v1.StreamLogsResponse0\x01\x12I\n\x0cQueryMetrics\x12\x1b.dbp.v1.QueryMetricsRequest\x1a\x1c.dbp.v1.QueryMetricsResponse\x12O\n\x0eListComponents\x12\x1d.dbp.v1.ListComponentsRequest\x1a\x1e.dbp.v1.ListComponentsResponseB!\n\x06\x64\x62p.v1P\x01Z\x0c\x64\x62p/v1;dbpv1\xaa\x02\x06\x44\x62p.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,56 +39,60 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dbp.v1.job_service_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\006dbp.v1P\001Z\014dbp/v1;dbpv1\252\002\006Dbp.V1'
-  _globals['_JOBEVENTKIND']._serialized_start=2121
-  _globals['_JOBEVENTKIND']._serialized_end=2722
-  _globals['_CREATEJOBREQUEST']._serialized_start=196
-  _globals['_CREATEJOBREQUEST']._serialized_end=322
-  _globals['_CREATEJOBRESPONSE']._serialized_start=324
-  _globals['_CREATEJOBRESPONSE']._serialized_end=369
-  _globals['_GETJOBREQUEST']._serialized_start=371
-  _globals['_GETJOBREQUEST']._serialized_end=400
-  _globals['_GETJOBRESPONSE']._serialized_start=402
-  _globals['_GETJOBRESPONSE']._serialized_end=444
-  _globals['_LISTJOBSREQUEST']._serialized_start=446
-  _globals['_LISTJOBSREQUEST']._serialized_end=536
-  _globals['_LISTJOBSRESPONSE']._serialized_start=538
-  _globals['_LISTJOBSRESPONSE']._serialized_end=608
-  _globals['_LISTCOMPONENTSREQUEST']._serialized_start=610
-  _globals['_LISTCOMPONENTSREQUEST']._serialized_end=711
-  _globals['_LISTCOMPONENTSRESPONSE']._serialized_start=713
-  _globals['_LISTCOMPONENTSRESPONSE']._serialized_end=805
-  _globals['_CANCELJOBREQUEST']._serialized_start=807
-  _globals['_CANCELJOBREQUEST']._serialized_end=903
-  _globals['_CANCELJOBRESPONSE']._serialized_start=905
-  _globals['_CANCELJOBRESPONSE']._serialized_end=950
-  _globals['_PAUSEJOBREQUEST']._serialized_start=952
-  _globals['_PAUSEJOBREQUEST']._serialized_end=1032
-  _globals['_PAUSEJOBRESPONSE']._serialized_start=1034
-  _globals['_PAUSEJOBRESPONSE']._serialized_end=1078
-  _globals['_RESUMEJOBREQUEST']._serialized_start=1080
-  _globals['_RESUMEJOBREQUEST']._serialized_end=1112
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=1114
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=1159
-  _globals['_RETRYJOBREQUEST']._serialized_start=1161
-  _globals['_RETRYJOBREQUEST']._serialized_end=1192
-  _globals['_RETRYJOBRESPONSE']._serialized_start=1194
-  _globals['_RETRYJOBRESPONSE']._serialized_end=1238
-  _globals['_DELETEJOBREQUEST']._serialized_start=1240
-  _globals['_DELETEJOBREQUEST']._serialized_end=1292
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1294
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1339
-  _globals['_WATCHJOBSREQUEST']._serialized_start=1341
-  _globals['_WATCHJOBSREQUEST']._serialized_end=1395
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=1398
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=1634
-  _globals['_JOBEVENT']._serialized_start=1637
-  _globals['_JOBEVENT']._serialized_end=1816
-  _globals['_PROGRESSEVENT']._serialized_start=1818
-  _globals['_PROGRESSEVENT']._serialized_end=1899
-  _globals['_STREAMLOGSREQUEST']._serialized_start=1901
-  _globals['_STREAMLOGSREQUEST']._serialized_end=2011
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=2013
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=2118
-  _globals['_JOBSERVICE']._serialized_start=2725
-  _globals['_JOBSERVICE']._serialized_end=3467
+  _globals['_JOBEVENTKIND']._serialized_start=2449
+  _globals['_JOBEVENTKIND']._serialized_end=3050
+  _globals['_CREATEJOBREQUEST']._serialized_start=217
+  _globals['_CREATEJOBREQUEST']._serialized_end=343
+  _globals['_CREATEJOBRESPONSE']._serialized_start=345
+  _globals['_CREATEJOBRESPONSE']._serialized_end=390
+  _globals['_GETJOBREQUEST']._serialized_start=392
+  _globals['_GETJOBREQUEST']._serialized_end=421
+  _globals['_GETJOBRESPONSE']._serialized_start=423
+  _globals['_GETJOBRESPONSE']._serialized_end=465
+  _globals['_LISTJOBSREQUEST']._serialized_start=467
+  _globals['_LISTJOBSREQUEST']._serialized_end=557
+  _globals['_LISTJOBSRESPONSE']._serialized_start=559
+  _globals['_LISTJOBSRESPONSE']._serialized_end=629
+  _globals['_LISTCOMPONENTSREQUEST']._serialized_start=631
+  _globals['_LISTCOMPONENTSREQUEST']._serialized_end=732
+  _globals['_LISTCOMPONENTSRESPONSE']._serialized_start=734
+  _globals['_LISTCOMPONENTSRESPONSE']._serialized_end=826
+  _globals['_CANCELJOBREQUEST']._serialized_start=828
+  _globals['_CANCELJOBREQUEST']._serialized_end=924
+  _globals['_CANCELJOBRESPONSE']._serialized_start=926
+  _globals['_CANCELJOBRESPONSE']._serialized_end=971
+  _globals['_PAUSEJOBREQUEST']._serialized_start=973
+  _globals['_PAUSEJOBREQUEST']._serialized_end=1053
+  _globals['_PAUSEJOBRESPONSE']._serialized_start=1055
+  _globals['_PAUSEJOBRESPONSE']._serialized_end=1099
+  _globals['_RESUMEJOBREQUEST']._serialized_start=1101
+  _globals['_RESUMEJOBREQUEST']._serialized_end=1133
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=1135
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=1180
+  _globals['_RETRYJOBREQUEST']._serialized_start=1182
+  _globals['_RETRYJOBREQUEST']._serialized_end=1213
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1215
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1259
+  _globals['_DELETEJOBREQUEST']._serialized_start=1261
+  _globals['_DELETEJOBREQUEST']._serialized_end=1313
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1315
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1360
+  _globals['_WATCHJOBSREQUEST']._serialized_start=1362
+  _globals['_WATCHJOBSREQUEST']._serialized_end=1416
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=1419
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=1655
+  _globals['_JOBEVENT']._serialized_start=1658
+  _globals['_JOBEVENT']._serialized_end=1837
+  _globals['_PROGRESSEVENT']._serialized_start=1839
+  _globals['_PROGRESSEVENT']._serialized_end=1920
+  _globals['_STREAMLOGSREQUEST']._serialized_start=1922
+  _globals['_STREAMLOGSREQUEST']._serialized_end=2032
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=2034
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=2139
+  _globals['_QUERYMETRICSREQUEST']._serialized_start=2142
+  _globals['_QUERYMETRICSREQUEST']._serialized_end=2364
+  _globals['_QUERYMETRICSRESPONSE']._serialized_start=2366
+  _globals['_QUERYMETRICSRESPONSE']._serialized_end=2446
+  _globals['_JOBSERVICE']._serialized_start=3053
+  _globals['_JOBSERVICE']._serialized_end=3870
 # @@protoc_insertion_point(module_scope)

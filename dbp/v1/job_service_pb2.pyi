@@ -1,5 +1,6 @@
 from dbp.v1 import component_pb2 as _component_pb2
 from dbp.v1 import job_pb2 as _job_pb2
+from dbp.v1 import metric_pb2 as _metric_pb2
 from dbp.v1 import parameter_service_pb2 as _parameter_service_pb2
 from dbp.v1 import stream_pb2 as _stream_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -263,3 +264,29 @@ class StreamLogsResponse(_message.Message):
     end: _stream_pb2.StreamEnd
     attempt: int
     def __init__(self, lines: _Optional[_Iterable[str]] = ..., next_offset: _Optional[int] = ..., end: _Optional[_Union[_stream_pb2.StreamEnd, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class QueryMetricsRequest(_message.Message):
+    __slots__ = ("jobs", "names", "first_step", "last_step", "start_time", "end_time", "max_points")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_POINTS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedScalarFieldContainer[str]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    first_step: int
+    last_step: int
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    max_points: int
+    def __init__(self, jobs: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., max_points: _Optional[int] = ...) -> None: ...
+
+class QueryMetricsResponse(_message.Message):
+    __slots__ = ("series", "max_points")
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_POINTS_FIELD_NUMBER: _ClassVar[int]
+    series: _containers.RepeatedCompositeFieldContainer[_metric_pb2.MetricSeries]
+    max_points: int
+    def __init__(self, series: _Optional[_Iterable[_Union[_metric_pb2.MetricSeries, _Mapping]]] = ..., max_points: _Optional[int] = ...) -> None: ...

@@ -93,6 +93,11 @@ class JobServiceStub(object):
                 request_serializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.SerializeToString,
                 response_deserializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.FromString,
                 _registered_method=True)
+        self.QueryMetrics = channel.unary_unary(
+                '/dbp.v1.JobService/QueryMetrics',
+                request_serializer=dbp_dot_v1_dot_job__service__pb2.QueryMetricsRequest.SerializeToString,
+                response_deserializer=dbp_dot_v1_dot_job__service__pb2.QueryMetricsResponse.FromString,
+                _registered_method=True)
         self.ListComponents = channel.unary_unary(
                 '/dbp.v1.JobService/ListComponents',
                 request_serializer=dbp_dot_v1_dot_job__service__pb2.ListComponentsRequest.SerializeToString,
@@ -213,6 +218,19 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryMetrics(self, request, context):
+        """Returns the metrics history of one or several jobs. A job keeps one history across its
+        attempts, pauses and roll-backs, until it is deleted; a step that is taken again replaces
+        the first. The answer has all that the service has acknowledged to the runs. Neighbouring
+        points are merged where there are more than asked for: their least and greatest values
+        stay. Errors: NOT_FOUND for any of the jobs; INVALID_ARGUMENT for a request beyond its
+        limits or with an empty range, and for a name that no job has, unless a job may still
+        report it: one that has not ended and has no metrics of an epoch yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListComponents(self, request, context):
         """Returns the kinds of components that are installed with the service, a page at a time: all
         that a spec can name, with every option, its default and its allowed values. Errors:
@@ -274,6 +292,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.StreamLogs,
                     request_deserializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.FromString,
                     response_serializer=dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.SerializeToString,
+            ),
+            'QueryMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryMetrics,
+                    request_deserializer=dbp_dot_v1_dot_job__service__pb2.QueryMetricsRequest.FromString,
+                    response_serializer=dbp_dot_v1_dot_job__service__pb2.QueryMetricsResponse.SerializeToString,
             ),
             'ListComponents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListComponents,
@@ -560,6 +583,33 @@ class JobService(object):
             '/dbp.v1.JobService/StreamLogs',
             dbp_dot_v1_dot_job__service__pb2.StreamLogsRequest.SerializeToString,
             dbp_dot_v1_dot_job__service__pb2.StreamLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dbp.v1.JobService/QueryMetrics',
+            dbp_dot_v1_dot_job__service__pb2.QueryMetricsRequest.SerializeToString,
+            dbp_dot_v1_dot_job__service__pb2.QueryMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

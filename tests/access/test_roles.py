@@ -21,7 +21,7 @@ def test_only_the_health_check_needs_no_credential() -> None:
 
 
 # What their names say: these change nothing.
-READING = re.compile("Get|List|Watch|Stream|WhoAmI|Check|Server|Model|RepositoryIndex")
+READING = re.compile("Get|List|Watch|Stream|Query|WhoAmI|Check|Server|Model|RepositoryIndex")
 
 
 @pytest.mark.parametrize("name", [n for n, role in METHODS.items() if role is not Role.WORKER])

@@ -23,8 +23,9 @@ from dbp.backup.manifest import decode
 from dbp.backup.restoring import LOST_VERSIONS, restore
 from dbp.errors import AlreadyExists, Conflict, DataLoss, InvalidInput, OutOfRange
 from dbp.job.failure import FailureReason
+from dbp.job.metric_series import SeriesKind, SeriesName
 from dbp.job.state import State, Version
-from dbp.jobs.metric_points import SeriesKind
+from dbp.jobs.metric_query import PointRange
 from dbp.launch.attempt_files import AttemptFiles
 from dbp.launch.launcher import Exit
 from dbp.launch.supervised_run import SupervisedRun
@@ -80,7 +81,8 @@ async def record_metrics(state: Path, number: int) -> list[int]:
         history = plane.manager.history
         history.add("c-1", 1, number, report(number, number))
         await history.flush()
-        return [p.step for p in await history.points("c-1", "loss", SeriesKind.STEPS)]
+        loss = SeriesName("c-1", "loss", SeriesKind.STEPS)
+        return list((await history.points(loss, PointRange())).step)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from typing import Final, final
 from dbp.job.state import ProgressReport
 from dbp.job.step_window import StepWindow
 from dbp.jobs.config import SystemClock
-from dbp.jobs.metric_points import SeriesKind
+from dbp.jobs.metric_query import PointRange
 from dbp.jobs.metrics_history import MetricsHistory
 from dbp.storage.metrics_file import MetricsFile
 from tests.durability.act import Acknowledger, Act
@@ -44,13 +44,12 @@ class RecordMetrics(Act):
     def recover(self, folder: Path) -> str:
         async def read() -> str:
             history = MetricsHistory(MetricsFile(folder / "metrics.sqlite"), SystemClock())
-            found = {
-                name: await history.points("a", name, SeriesKind.STEPS)
-                for name in ("loss", "samples_per_second")
+            steps = {
+                series.name: list((await history.points(series, PointRange())).step)
+                for series in await history.series(["a"])
             }
             await history.close()
-            steps = {name: [point.step for point in points] for name, points in found.items()}
-            count = len(steps["loss"])
+            count = len(steps.get("loss", []))
             expected = [2 * number for number in range(1, count + 1)]
             assert steps == dict.fromkeys(steps, expected), "half a report, or a gap"
             return " ".join(f"report {number}" for number in range(1, count + 1))

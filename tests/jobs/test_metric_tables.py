@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import ProgressReport
 from dbp.job.step_window import StepWindow
-from dbp.jobs.metric_points import MAX_NAMES, MetricPoint, SeriesKind, reduced
+from dbp.jobs.metric_points import MAX_NAMES, MetricPoint, merged
 from dbp.jobs.metric_tables import KEPT, MetricTables, NumberedReport
 from dbp.storage.metrics_file import open_metrics
 
@@ -155,7 +156,7 @@ def test_losses_that_are_no_numbers_stay_out_of_the_figures(tables: MetricTables
     assert (first.counted, first.last) == (0, math.inf)
     assert math.isnan(first.mean)
     assert math.isnan(first.minimum)
-    (both,) = reduced([first, second], 1)
+    both = merged(first, second)
     assert (both.first_step, both.step, both.counted, both.mean) == (1, 5, 2, 0.5)
 
 
@@ -186,19 +187,6 @@ def test_points_thin_with_age_and_keep_mean_and_extremes(
         "SELECT level, count(*) FROM points WHERE series = 1 GROUP BY level ORDER BY level"
     ).fetchall()
     assert levels == counted
-
-
-def test_reduced_points_keep_the_extremes() -> None:
-    points = [
-        MetricPoint(s, s, 1, 0.0, 1, float(s), float(s), float(s), float(s))
-        for s in range(1, 101)
-    ]
-
-    found = reduced(points, 7)
-
-    assert len(found) == 7
-    assert (found[0].minimum, found[-1].maximum, found[-1].last) == (1.0, 100.0, 100.0)
-    assert sum(p.mean * p.counted for p in found) == 5_050.0
 
 
 def test_a_range_of_steps(tables: MetricTables) -> None:

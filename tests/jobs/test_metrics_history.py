@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dbp.errors import DiskFull
+from dbp.job.metric_series import SeriesKind, SeriesName
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.job.step_window import StepWindow
-from dbp.jobs.metric_points import SeriesKind
+from dbp.jobs.metric_query import PointRange
 from dbp.jobs.metric_tables import MetricTables
 from dbp.jobs.metrics_history import BATCH_SECONDS, RETRY_SECONDS, MetricsHistory
 from dbp.storage.metrics_file import MetricsFile
@@ -32,7 +33,8 @@ def report(first: int, last: int) -> ProgressReport:
 
 
 async def steps(history: MetricsHistory, job_id: str) -> list[int]:
-    return [p.step for p in await history.points(job_id, "loss", SeriesKind.STEPS)]
+    loss = SeriesName(job_id, "loss", SeriesKind.STEPS)
+    return list((await history.points(loss, PointRange())).step)
 
 
 class Acknowledged(list[int]):

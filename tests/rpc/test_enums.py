@@ -9,10 +9,11 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from dbp.errors import InvalidInput
 from dbp.job.failure import ConditionKind, FailureReason
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import EventKind, State, StreamEndReason
 from dbp.jobs.verdict import REASONS
 from dbp.rpc import enums
-from dbp.v1 import job_pb2, job_service_pb2, parameter_pb2, stream_pb2
+from dbp.v1 import job_pb2, job_service_pb2, metric_pb2, parameter_pb2, stream_pb2
 from dbp.versions.cast import DTYPES
 
 NUMERICS = job_pb2.Numerics.DESCRIPTOR
@@ -26,6 +27,7 @@ NUMERICS = job_pb2.Numerics.DESCRIPTOR
         (ConditionKind, job_pb2.JobConditionKind.DESCRIPTOR),
         (StreamEndReason, stream_pb2.StreamEndReason.DESCRIPTOR),
         (EventKind, job_service_pb2.JobEventKind.DESCRIPTOR),
+        (SeriesKind, metric_pb2.MetricKind.DESCRIPTOR),
     ],
 )
 def test_each_value_has_a_number_of_its_own(
@@ -58,6 +60,7 @@ def test_every_reason_of_a_failed_run_has_a_number() -> None:
 
 def test_unknown_enum_values_of_a_newer_peer_are_no_error() -> None:
     assert enums.failure_reason_from_proto(99) is FailureReason.UNSPECIFIED
+    assert enums.metric_kind_from_proto(99) is SeriesKind.STEPS
     assert enums.condition_kind_from_proto(99) is ConditionKind.UNSPECIFIED
     assert enums.event_kind_from_proto(99) == ""
     assert enums.value_of(NUMERICS, 99) == ""

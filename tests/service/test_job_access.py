@@ -112,6 +112,9 @@ READS: dict[str, Callable[[Caller, str], Awaitable[Any]]] = {
     "StreamLogs": lambda c, j: c.jobs.StreamLogs(
         jobs_pb.StreamLogsRequest(name=f"jobs/{j}")
     ).read(),
+    "QueryMetrics": lambda c, j: c.jobs.QueryMetrics(
+        jobs_pb.QueryMetricsRequest(jobs=[f"jobs/{j}"])
+    ),
     "GetParameterInfo": lambda c, j: c.parameters.GetParameterInfo(
         pb.GetParameterInfoRequest(selector=selector(j))
     ),

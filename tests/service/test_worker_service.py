@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dbp.job.metric_series import SeriesKind
 from dbp.job.step_window import StepWindow
-from dbp.jobs.metric_points import SeriesKind
 from dbp.jobs.metric_tables import MetricTables
 from dbp.rpc.job_convert import window_to_proto
 from dbp.rpc.spec_convert import spec_to_proto

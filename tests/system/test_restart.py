@@ -16,8 +16,9 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.client.transport.streams import JobUpdate
 from dbp.errors import Unavailable
+from dbp.job.metric_series import SeriesKind
 from dbp.job.state import State
-from dbp.jobs.metric_points import MetricPoint, SeriesKind
+from dbp.jobs.metric_points import MetricPoint
 from dbp.jobs.metric_tables import MetricTables
 from dbp.storage.metrics_file import open_metrics
 from tests.cli.setups import Server, until, write_spec
