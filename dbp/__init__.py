@@ -3,8 +3,8 @@
 The public API, all of it importable from ``dbp``. ``help(dbp.Client)`` describes one class.
 
 ===================================  ===================================================
-fit, load, FittedModel               train in this process, without a service; the trained
-                                     model: predict, evaluate, save
+fit, load, FittedModel, ClassReport  train in this process, without a service; the trained
+                                     model: predict, evaluate, save; its report on classes
 Client, AsyncClient                  connect to a service: submit, find, list, watch jobs
 JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, predict
 ParameterMirror,                     a local copy of the newest parameters, updated in the
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from dbp.job.state import Job, LabelMove, ProgressReport, State, Version, VersionEntry
     from dbp.registry import ComponentInfo, OptionInfo
     from dbp.train.fit import fit, load
+    from dbp.train.model.class_report import ClassReport
     from dbp.train.model.fitted_model import FittedModel
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ __all__ = [
     "AsyncParameterMirror",
     "BestEpoch",
     "CheckpointSpec",
+    "ClassReport",
     "Client",
     "Component",
     "ComponentInfo",
@@ -141,6 +143,7 @@ _NAMES = {
     "job.state": "Job LabelMove ProgressReport State Version VersionEntry",
     "registry": "ComponentInfo OptionInfo",
     "train.fit": "fit load",
+    "train.model.class_report": "ClassReport",
     "train.model.fitted_model": "FittedModel",
 }
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}

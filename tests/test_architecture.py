@@ -19,7 +19,7 @@ PACKAGE = ROOT / "dbp"
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "": (  # for types only
         {"client", "errors", "job", "plugin", "registry", "testing", "train.fit",
-         "train.model.fitted_model"},
+         "train.model.class_report", "train.model.fitted_model"},
         set(),
     ),
     "errors": (set(), set()),
@@ -67,7 +67,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "exit_codes", "registry", "random", "column_names", "data_access",
          "file_pattern",
          "heartbeat.phase", "job", "json_value", "nn", "option_names", "optim", "data",
-         "parallel", "plugin_faults",
+         "parallel", "plugin_faults", "printable",
          "quantities", "storage", "text_table"},
         {"numpy"},
     ),
@@ -183,6 +183,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "bench.products": ({"worker"}, {"numpy"}),
     "bench.torch_peer": ({"worker"}, {"torch"}),
     "bench.jax_peer": ({"worker"}, {"jax"}),
+    "plot": ({"errors", "printable"}, {"numpy"}),
+    "plot.confusion": ({"printable"}, {"numpy", "matplotlib"}),
+    "plot.picture": ({"errors"}, {"matplotlib"}),
     "plugin": ({"data", "errors", "nn", "optim", "registry"}, set()),
     "testing": ({"*"}, {"numpy"}),
     "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),

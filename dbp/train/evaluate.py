@@ -13,6 +13,7 @@ import numpy as np
 
 from dbp.data.dataset import Dataset
 from dbp.heartbeat.phase import NO_HEARTBEAT, Heartbeat, Phase
+from dbp.nn.class_counts import ClassCounts
 from dbp.nn.layer import Array
 from dbp.nn.metric import ScoreMetric
 from dbp.nn.model import Model
@@ -79,13 +80,18 @@ class Evaluator:
         metric_kinds: tuple[str, ...],
         block_rows: int = BLOCK_ROWS,
         heartbeat: Heartbeat = NO_HEARTBEAT,
+        class_counts: ClassCounts | None = None,
     ) -> None:
-        """``metric_kinds`` are the kinds of the model's metrics, in order."""
+        """``metric_kinds`` are the kinds of the model's metrics, in order.
+
+        ``class_counts``: where targets are classes, receives the counts of each run.
+        """
         self._model = model
         self._rows = rows
         self._communicator = communicator
         self._kinds = metric_kinds
         self._heartbeat = heartbeat
+        self._class_counts = class_counts
         self._block_rows = min(block_rows, rows.capacity)
         self._blocks = -(-len(rows.dataset) // self._block_rows)
         self._sums = np.empty((self._blocks, 2 + sum(model.metric_sizes)), np.float64)
@@ -98,10 +104,14 @@ class Evaluator:
         """
         self._sums.fill(0.0)
         self._scores.clear()
+        if self._class_counts is not None:
+            self._class_counts.clear()
         self._heartbeat.enter(Phase.EVALUATING)
         all_or_none(self._communicator, lambda: self._add_blocks(parameters))
         self._communicator.allreduce(self._sums.reshape(-1))
         self._communicator.allreduce(self._scores.table.reshape(-1))
+        if self._class_counts is not None:
+            self._communicator.allreduce(self._class_counts.vector)
         # The allreduce has only added zeros to each block; this order is always the same.
         total = np.zeros(self._sums.shape[1], np.float64)
         for sums in self._sums:
@@ -129,6 +139,8 @@ class Evaluator:
         sums[1] = self._model.weight_sum(target, weight)
         self._model.metric_sums(prediction, target, weight, sums[2:])
         self._scores.put(slice(start, stop), prediction, target, weight)
+        if self._class_counts is not None:
+            self._class_counts.add(target, self._model.loss.classes(prediction))
 
 
 def make_evaluator(

@@ -153,10 +153,11 @@ def test_the_example_without_a_service(folder: Path, environment: dict[str, str]
 
     output = shell([f"{sys.executable} example.py"], folder, environment)
 
-    first, second = output.splitlines()
+    first, second, *report = output.splitlines()
     assert first.endswith("(32, 2)")
     assert float(first.split()[0]) > 0.9
     assert second.startswith("[1 0] {'loss': ")
+    assert report[0].startswith("Confusion matrix: ")
     assert (folder / "quadrants.safetensors").exists()
 
 

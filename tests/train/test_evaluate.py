@@ -5,6 +5,7 @@ import pytest
 
 from dbp.data.dataset import Array, DataInfo, Dataset, Indices
 from dbp.data.preprocessing import Scaling
+from dbp.nn.class_counts import ClassCounts
 from dbp.nn.parameters import Parameters
 from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.parallel.threads import run_threads
@@ -105,3 +106,34 @@ def test_metrics_of_several_figures_and_of_all_samples() -> None:
     assert sum(alone[f"confusion_matrix[{i},{j}]"] for i in range(3) for j in range(3)) == 301
     assert len(alone) == 1 + 1 + 9 + 1
     assert run_threads(3, main) == [alone] * 3
+
+
+@pytest.mark.parametrize("most_paired", [3, 2], ids=["by pair", "totals only"])
+def test_counts_of_classes_are_those_of_all_ranks(most_paired: int) -> None:
+    data = samples(301)
+    x, y = np.empty((301, 5)), np.empty(301, np.int64)
+    data.take_inputs(np.arange(301), x)
+    data.take_targets(np.arange(301), y)
+
+    def main(communicator: Communicator) -> Array:
+        setup = make_setup(document(), data)
+        parameters = Parameters.zeros(setup.model.parameter_shapes, np.float64)
+        setup.model.initialize(parameters, 1)
+        rows = RowReader(data, setup.model, Scaling(), capacity=8)
+        counts = ClassCounts(3, most_paired=most_paired)
+        evaluator = Evaluator(
+            setup.model, rows, communicator, metric_kinds=("accuracy",), class_counts=counts
+        )
+        evaluator.run(parameters)
+        figures = evaluator.run(parameters)  # the second run starts at 0
+        assert counts.totals()[0].sum() == round(figures["accuracy"] * 301)
+        return counts.vector
+
+    alone = main(SoloCommunicator())
+
+    for ranks in (2, 3, 5):
+        for found in run_threads(ranks, main):
+            np.testing.assert_array_equal(found, alone)
+    np.testing.assert_array_equal(
+        alone.reshape(3, 3).sum(axis=1) if most_paired == 3 else alone[6:], np.bincount(y)
+    )

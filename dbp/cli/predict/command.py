@@ -141,6 +141,10 @@ def predict(
     "--spec", "spec_file", type=click.Path(path_type=Path),
     help="Spec that names the data.  [default: the run's or the job's own]",
 )  # fmt: skip
+@click.option(
+    "-o", "--out", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Picture of the confusion matrix to write: .png or .svg.",
+)  # fmt: skip
 @click.option("--version", type=VERSION, help=f"Of a job: {HELP}.  [default: latest]")
 @click.option("--label", type=LABEL, default="", help="Of a job: the version with this label.")
 @service_option
@@ -149,6 +153,7 @@ def evaluate(
     source: str,
     part: str,
     spec_file: Path | None,
+    file: Path | None,
     version: VersionName | None,
     label: str,
     service: str,
@@ -158,38 +163,42 @@ def evaluate(
 
     RUN_FILE_OR_JOB is a run folder, a parameter file, or a job of the service.
 
+    Prints loss and metrics and, for a model of classes, the confusion matrix (of more than 20
+    classes the most frequent confusions) and the precision, recall, F1 and support of each
+    class. These count each sample once, whatever its weight. A class that is never predicted
+    has the precision 0, one that does not occur the recall 0; one that neither occurs nor is
+    predicted counts in no average. -o draws the matrix: pip install 'dbp[plot]'.
+
     \b
     Examples:
       dbp evaluate runs/digits
       dbp evaluate runs/digits --on validation
+      dbp evaluate runs/digits -o confusion.png
       dbp evaluate digits-7k2m9q --label best
     """
     from dbp.cli.arguments.trained import load_trained
     from dbp.cli.predict.answers import data_set
+    from dbp.cli.predict.evaluated import check_picture, show_evaluation, write_picture
     from dbp.column_names import MODEL
     from dbp.train.check.data_notes import unnamed_notes
     from dbp.train.check.inspection import naming
-    from dbp.train.report.watched_metrics import undefined_figures
 
     named = source_of(source)
     named.refuse(version=version, label=label)
     trained = load_trained(named, service, version_name(version, label))
     model = trained.model
+    if file is not None:
+        check_picture(file, model.model)
     if spec_file is None and trained.file is not None:
         spec_file = _spec_beside(trained.file)
     data = data_set(_spec(spec_file, trained.spec), part)
     for note in (*data.info.notes, *unnamed_notes(model.columns.inputs, data.info, MODEL)):
         echo(f"note: data.{part}: {note}", err=True)
     with naming(f"data.{part}"):
-        figures = model.evaluate(data)
-    metrics = dict(zip(model.metric_kinds, model.model.metrics, strict=True))
-    for _, text in undefined_figures(figures, metrics):
-        echo(f"note: data.{part}: {text}", err=True)
-    if output == "json":
-        echo_json({"on": part, "samples": len(data), **figures})
-        return
-    text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    echo(f"{part} set, {count_text(len(data), 'sample')}: {text}")
+        found = model.evaluation(data)
+    if file is not None:
+        write_picture(file, found, *([trained.file] if trained.file else []))
+    show_evaluation(found, model, data, part, file, output)
 
 
 def _of_file(

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.data.array_reader import ArrayReader, numbers
+from dbp.data.dataset import Dataset
 from dbp.errors import InvalidArgument, InvalidData, InvalidInput, alternatives
 from dbp.job.state import RunOutcome
 from dbp.storage.atomic_file import write_file
 from dbp.train.model.answers import model_answers
+from dbp.train.model.class_report import ClassReport
 from dbp.train.model.export import exported
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.report.run_contents import parameters_of
@@ -90,10 +92,18 @@ class FittedModel:
         Classes are numbers, or their names where the training data had names. Raises
         InvalidData for samples that do not fit the model.
         """
-        given, names = self._numbered(targets)
-        reader = ArrayReader.of(inputs, given, weights)
-        kind = self._trained.model.loss.target_kind()
-        return self._trained.evaluate(replace(reader.of_kind(kind), class_names=names).open())
+        return self._trained.evaluate(self._samples(inputs, targets, weights))
+
+    def class_report(self, inputs: npt.ArrayLike, targets: npt.ArrayLike) -> ClassReport:
+        """Return precision, recall, F1 and the confusion matrix of the classes.
+
+        Every sample counts once. ``print`` shows it as a table; targets and errors are those of
+        ``evaluate``. Raises InvalidInput for a model of values.
+        """
+        report = self._trained.evaluation(self._samples(inputs, targets)).class_report
+        if report is None:
+            raise InvalidInput("class_report: the model gives values, no classes")
+        return report
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a ``.safetensors`` file atomically, for ``dbp.load``, ``dbp predict``, PyTorch.
@@ -110,6 +120,17 @@ class FittedModel:
             write_file(file, [exported(self._trained, "safetensors")])
         except OSError as error:
             raise InvalidInput(f"{file}: cannot be written: {error.strerror}") from error
+
+    def _samples(
+        self,
+        inputs: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> Dataset:
+        given, names = self._numbered(targets)
+        reader = ArrayReader.of(inputs, given, weights)
+        kind = self._trained.model.loss.target_kind()
+        return replace(reader.of_kind(kind), class_names=names).open()
 
     def _numbered(self, targets: npt.ArrayLike) -> tuple[npt.ArrayLike, tuple[str, ...]]:
         """Return numbers instead of names of classes, and all names; other targets as given."""

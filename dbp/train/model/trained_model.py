@@ -7,7 +7,6 @@ needed. It can name installed components only, so reading a file never runs code
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from typing import Any, Final, Self, TypeVar, final
@@ -15,9 +14,7 @@ from typing import Any, Final, Self, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from dbp.column_names import MODEL, POSITIONAL, Columns, columns_of
-from dbp.data.classes import align_classes, check_targets
-from dbp.data.column_order import align_columns
+from dbp.column_names import POSITIONAL, Columns, columns_of
 from dbp.data.dataset import Dataset
 from dbp.data.preprocessing import Scaling
 from dbp.errors import DbpError, InvalidData, InvalidFile, Violation
@@ -27,12 +24,11 @@ from dbp.job.spec.fields import shown
 from dbp.json_value import JsonObject, JsonValue
 from dbp.nn.model import Model
 from dbp.nn.parameters import Parameters
-from dbp.parallel.communicator import SoloCommunicator
 from dbp.quantities import count_text
 from dbp.registry import Group
-from dbp.train.check.mini_batches import check_weights
-from dbp.train.evaluate import BLOCK_ROWS, Evaluator
-from dbp.train.faults.finite import check_inputs, check_outputs, check_samples
+from dbp.train.evaluate import BLOCK_ROWS
+from dbp.train.faults.finite import check_inputs, check_outputs
+from dbp.train.model.evaluation import Evaluation, evaluation, fitting
 from dbp.train.model.initial import read_parameter_file
 from dbp.train.rows import RowReader
 
@@ -147,40 +143,19 @@ class TrainedModel:
         return outputs
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
-        """Return the mean loss and the metrics over a data set.
+        """Return the mean loss and the metrics over a data set, as ``evaluation`` does."""
+        return self.evaluation(dataset).figures
+
+    def evaluation(self, dataset: Dataset) -> Evaluation:
+        """Measure the model on a data set; the result also has a report on its classes.
 
         Columns are matched to those of the training set by name, if both have names. Raises
         InvalidData if the data set does not fit the model, or if a sample's outputs are not
         finite.
         """
-        dataset = align_columns(dataset, self.columns.inputs, self.columns.others, MODEL)
-        info = dataset.info
-        wanted = self.model.loss.target_kind()
-        if info.input_shape != self.model.input_shape:
-            raise InvalidData(
-                f"inputs of shape {info.input_shape}; the model takes {self.model.input_shape}"
-            )
-        if info.target_kind != wanted:
-            raise InvalidData(f"targets of kind {info.target_kind}; the model gives {wanted}")
-        outputs = math.prod(self.model.output_shape)
-        if wanted == "values" and math.prod(info.target_shape) != outputs:
-            raise InvalidData(
-                f"targets of shape {info.target_shape}; the model gives "
-                f"{self.model.output_shape}"
-            )
-        if wanted == "class":
-            dataset = align_classes(dataset, self.class_names)
-            check_targets(dataset, self.model.loss.class_count(self.model.output_shape))
-        check_weights(dataset, self.model)
+        dataset = fitting(dataset, self.model, self.columns, self.class_names)
         rows = RowReader(dataset, self.model, self.scaling, capacity=BLOCK_ROWS)
-        evaluator = Evaluator(
-            self.model, rows, SoloCommunicator(), metric_kinds=self.metric_kinds
-        )
-        with np.errstate(all="ignore"):
-            figures = evaluator.run(self.parameters)
-            if not math.isfinite(figures["loss"]):
-                check_samples(self.model, self.parameters, rows)
-        return figures
+        return evaluation(self.model, self.parameters, rows, self.metric_kinds, self.labels)
 
 
 @final

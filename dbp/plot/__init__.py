@@ -1,0 +1,1 @@
+"""Plots: curves of runs and confusion matrices, in the terminal and as pictures."""
