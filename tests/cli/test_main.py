@@ -18,7 +18,7 @@ from dbp.errors import DbpError
 from tests.cli.setups import DBP, environment, output, run
 from tests.deadline import DEADLINE
 
-HEAVY = ("numpy", "grpc", "rich", "mpi4py", "google", "asyncio")
+HEAVY = ("numpy", "grpc", "rich", "mpi4py", "google", "asyncio", "matplotlib", "plotext")
 
 LOADED = """
 import sys
