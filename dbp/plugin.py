@@ -9,6 +9,10 @@ derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Ini
 
 ``dbp.testing`` checks that a component keeps the contract of its base class.
 
+A ``Sink`` receives the events of a run on rank 0, in a thread of its own: ``RunStart``,
+``Progress``, ``Evaluation``, ``EpochEnd``, ``RollBack`` and ``RunEnd``. ``dbp.fit`` takes
+instances of it; their constructors keep options only, ``start`` opens what they need.
+
 A reader opens its files with ``DataFile``, and quotes their contents in errors with ``quoted``.
 Then the rules of ``dbp serve --data-root`` hold for it: the folders that a job may read, links
 that lead out of them, names that begin with a dot, state folders of services; a file that is
@@ -47,6 +51,16 @@ from dbp.nn.row_product import RowProduct
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.optim.schedule import Schedule
 from dbp.registry import option
+from dbp.train.sinks.events import (
+    EpochEnd,
+    Evaluation,
+    Event,
+    Progress,
+    RollBack,
+    RunEnd,
+    RunStart,
+)
+from dbp.train.sinks.sink import Sink
 
 __all__ = [
     "UNLIMITED",
@@ -57,6 +71,9 @@ __all__ = [
     "DataInfo",
     "Dataset",
     "Elementwise",
+    "EpochEnd",
+    "Evaluation",
+    "Event",
     "Indices",
     "Initializer",
     "InvalidData",
@@ -69,13 +86,18 @@ __all__ = [
     "Loss",
     "Metric",
     "Optimizer",
+    "Progress",
     "Range",
     "Reader",
     "Role",
+    "RollBack",
     "RowProduct",
+    "RunEnd",
+    "RunStart",
     "Schedule",
     "ScoreMetric",
     "Shape",
+    "Sink",
     "Vector",
     "Views",
     "Workspace",

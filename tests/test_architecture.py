@@ -189,7 +189,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "plot.curve_picture": ({"printable"}, {"matplotlib"}),
     "plot.confusion": ({"printable"}, {"numpy", "matplotlib"}),
     "plot.picture": ({"errors"}, {"matplotlib"}),
-    "plugin": ({"data", "errors", "nn", "optim", "registry"}, set()),
+    "plugin": ({"data", "errors", "nn", "optim", "registry", "train.sinks"}, set()),
     "testing": ({"*"}, {"numpy"}),
     "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),
     "__main__": ({"cli", "exit_codes"}, set()),

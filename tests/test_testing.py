@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -16,8 +18,17 @@ from dbp.nn.metric import Metric
 from dbp.nn.row_product import RowProduct
 from dbp.optim.optimizer import Optimizer, Vector
 from dbp.parallel.communicator import Communicator
+from dbp.plugin import EpochEnd, RunEnd, RunStart, Sink
 from dbp.registry import option
-from dbp.testing import check_layer, check_loss, check_metric, check_optimizer, run_ranks
+from dbp.testing import (
+    check_layer,
+    check_loss,
+    check_metric,
+    check_optimizer,
+    check_sink,
+    run_ranks,
+    sink_contract,
+)
 
 
 @final
@@ -375,3 +386,54 @@ def test_ranks_run_in_one_process_and_answer_in_order() -> None:
         return communicator.rank, float(buffer[0])
 
     assert run_ranks(3, rank_main) == [(0, 3.0), (1, 3.0), (2, 3.0)]
+
+
+@dataclass
+class Tally(Sink):
+    """Counts epochs, with at most one fault."""
+
+    fault: str = ""
+
+    def start(self, event: RunStart) -> None:
+        self.epochs = 0
+        if self.fault == "thread":
+            self.gate = threading.Event()
+            threading.Thread(target=self.gate.wait, args=(5,), name="left").start()
+
+    def epoch(self, event: EpochEnd) -> None:
+        self.epochs += 1
+        if self.fault == "nan" and not event.metrics["training_loss"] > 0:
+            raise ValueError("the loss is no number")
+        if self.fault == "hangs":
+            time.sleep(5)
+
+    def end(self, event: RunEnd) -> None:
+        if self.fault == "no figures":
+            event.metrics["training_loss"]
+
+    def close(self) -> None:
+        if self.fault == "closed without an end" and self.epochs == 1:
+            raise ValueError("no end")
+        if self.fault == "options":
+            self.fault = ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("thread", "close must end the sink's threads, left: left"),
+        ("nan", "EpochEnd: must not raise, got ValueError: the loss is no number"),
+        ("hangs", "EpochEnd: must return, still runs after 0.5 s"),
+        ("no figures", "RunEnd: must not raise, got KeyError"),
+        ("closed without an end", "close: must not raise, got ValueError: no end"),
+        ("options", "the sink's options must stay as they are"),
+    ],
+)
+def test_every_fault_of_a_sink_is_found(
+    fault: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_contract, "SECONDS", 0.5)
+    check_sink(Tally())
+
+    with pytest.raises(AssertionError, match=message):
+        check_sink(Tally(fault))

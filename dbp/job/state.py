@@ -128,7 +128,7 @@ class LabelMove:
 class ProgressReport:
     """The progress of a run after a step.
 
-    The last four fields stay in the run's own process: the service has their defaults.
+    The last five fields stay in the run's own process: the service has their defaults.
 
     Attributes:
         step: Number of the step, from 1; 0 in a report that says only what the run waits for
@@ -148,6 +148,7 @@ class ProgressReport:
         parameters_sha256: Digest of the parameters at the end of an epoch, else "".
         rollbacks: Number of roll-backs so far.
         rolled_back_to: Step that the last roll-back returned to.
+        evaluation: Figures of an evaluation just before this report; empty if there was none.
     """
 
     step: int
@@ -166,6 +167,7 @@ class ProgressReport:
     parameters_sha256: str = field(default="", metadata=LOCAL)
     rollbacks: int = field(default=0, metadata=LOCAL)
     rolled_back_to: int = field(default=0, metadata=LOCAL)
+    evaluation: Mapping[str, float] = field(default_factory=dict, metadata=LOCAL)
 
 
 def before_first_step(observe_time: float) -> ProgressReport:

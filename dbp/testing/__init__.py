@@ -9,5 +9,13 @@ from dbp.testing.layer_contract import check_layer
 from dbp.testing.loss_contract import check_loss
 from dbp.testing.metric_contract import check_metric
 from dbp.testing.optimizer_contract import check_optimizer
+from dbp.testing.sink_contract import check_sink
 
-__all__ = ["check_layer", "check_loss", "check_metric", "check_optimizer", "run_ranks"]
+__all__ = [
+    "check_layer",
+    "check_loss",
+    "check_metric",
+    "check_optimizer",
+    "check_sink",
+    "run_ranks",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, final
@@ -37,6 +37,8 @@ from dbp.train.report.lines import Lines
 from dbp.train.report.run_files import holds_run, written_spec_digest
 from dbp.train.report.run_folder import RunFolder
 from dbp.train.report.sink import Control
+from dbp.train.sinks.sink import Sink
+from dbp.train.sinks.sink_threads import GivenSink, SinkThreads, given_sinks
 from dbp.train.state.continuation import Terms
 from dbp.train.state.extension import Longer, check_resumable
 from dbp.train.trainer import Trainer
@@ -57,6 +59,7 @@ def fit(
     overwrite: bool = False,
     new_data: bool = False,
     progress: bool | None = None,
+    sinks: Sequence[GivenSink] = (),
 ) -> FittedModel:
     """Train in this process, with the bits of ``dbp train``; return the model.
 
@@ -77,6 +80,8 @@ def fit(
         overwrite: Replace the run in that folder.
         new_data: With ``resume``, accept that the data have changed.
         progress: Write a line per epoch to stderr; None: only to a terminal or a notebook.
+        sinks: Instances of ``dbp.plugin.Sink``, or functions of an event. Rank 0 calls them,
+            each in a thread of its own.
 
     Ctrl-C (also SIGTERM, SIGHUP and SIGUSR1, if the program does not handle them) stops after
     the step, writes a checkpoint to ``run`` and raises a KeyboardInterrupt, whose attribute
@@ -97,7 +102,9 @@ def fit(
     def readers() -> Readers:
         return array_readers(inputs, targets, weights, validation, test)
 
-    call = _Call(spec, readers, folder, resume, overwrite, new_data, _shows(progress))
+    call = _Call(
+        spec, readers, folder, resume, overwrite, new_data, _shows(progress), given_sinks(sinks)
+    )  # fmt: skip
     with one_blas_thread(), Interrupts() as interrupts:
         communicator = connect_ranks(1 if place is None else place.size)
         outcome, model = _on_all_ranks(
@@ -123,6 +130,7 @@ class _Call:
     overwrite: bool
     new_data: bool
     shows: bool
+    sinks: Sequence[Sink]
 
     def train(
         self, communicator: Communicator, control: Control
@@ -141,6 +149,9 @@ class _Call:
         history = History()
         sinks = [Lines(sys.stderr)] if self.shows else []
         sink = FanOut(history, *sinks, *([folder] if folder is not None else []))
+        threads = SinkThreads()
+        if is_first:
+            threads.add(self.sinks, inspected.resolved.document)
         try:
             trainer = make_trainer(
                 communicator,
@@ -149,13 +160,15 @@ class _Call:
                 control=control,
                 checkpoints=None if folder is None else folder.path / CHECKPOINTS,
                 resume=resumes and self._terms(),
+                sinks=threads,
             )
         except BaseException:
             if folder is not None:
                 folder.discard()
             raise
         try:
-            outcome = trainer.run()
+            with threads:
+                outcome = threads.end(trainer.run())
         finally:
             if folder is not None:
                 folder.close()

@@ -12,7 +12,9 @@ from dbp.parallel.communicator import Communicator, SoloCommunicator
 from dbp.train.build import fit_scaling, prepare
 from dbp.train.check.inspection import Inspected
 from dbp.train.faults.agreement import all_or_none
+from dbp.train.report.fan_out import FanOut
 from dbp.train.report.sink import Control, Sink
+from dbp.train.sinks.sink_threads import SinkThreads
 from dbp.train.state.continuation import Terms
 from dbp.train.trainer import Trainer
 
@@ -45,11 +47,13 @@ def make_trainer(
     detach: bool = False,
     heartbeat: Heartbeat = NO_HEARTBEAT,
     profile: Profile | None = None,
+    sinks: SinkThreads | None = None,
 ) -> Trainer:
     """Inspect the spec, open the data and build the trainer. Collective.
 
     ``inspect`` returns the inspected spec; ``heartbeat`` gets each phase of this rank, and
-    ``profile`` records its times. All other arguments are those of ``Trainer``.
+    ``profile`` records its times. ``sinks`` get the events of rank 0, too. All other arguments
+    are those of ``Trainer``.
 
     Raises InvalidInput on every rank.
     """
@@ -59,7 +63,8 @@ def make_trainer(
     if profile is not None:
         communicator = profile.traced(communicator)
         profile.trace_layers(setup.model)
+    events = sink if sinks is None else FanOut(sink, sinks)
     return Trainer(
-        setup, communicator, sink=sink, control=control, checkpoints=checkpoints,
+        setup, communicator, sink=events, control=control, checkpoints=checkpoints,
         resume=resume, max_seconds=max_seconds, detach=detach,
     )  # fmt: skip

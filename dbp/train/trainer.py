@@ -246,14 +246,13 @@ class Trainer:
         epoch = self.setup.plan.epoch_of(step)
         last = time_is_up or step == self.setup.plan.total_steps
         every = self._train.evaluate_every_epochs
-        figures = self._figures.newest()
-        measured = {name: figures[name] for name in figures if name.startswith("training_")}
+        measured, found = self._figures.of_training(), dict[str, float]()
         self._announcer.meter.update_rate()
         if self._validation is not None and (last or epoch % every == 0):
-            found = self._validation.run(self.state.served)
-            self._figures.put(found, "validation_")
-            measured |= {f"validation_{name}": value for name, value in found.items()}
-        self._announcer.report(step, result, epoch_end=True, skipped=self.state.skipped)
+            found = self._figures.put(self._validation.run(self.state.served), "validation_")
+        skipped = self.state.skipped
+        self._announcer.report(step, result, epoch_end=True, skipped=skipped, evaluation=found)
+        measured |= found
         self._announcer.meter.restart()
         self._warn(*self._watched.warnings(measured))
         watched = self._watched.of_epoch(measured, idle=self._figures.idle)

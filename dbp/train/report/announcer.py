@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import final
 
 from dbp.heartbeat.phase import Phase
@@ -101,8 +102,9 @@ class Announcer:
         return self.meter.count(samples)
 
     def report(
-        self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0
-    ) -> None:
+        self, step: int, result: StepResult, *, epoch_end: bool = False, skipped: int = 0,
+        evaluation: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         """Send the newest metrics; ``skipped`` counts mini-batches skipped in the whole run."""
         self._setup.heartbeat.enter(Phase.PUBLISHING)
         self._figures.put({"learning_rate": result.learning_rate})
@@ -125,6 +127,7 @@ class Announcer:
                 rolled_back_to=self._rolled_back_to,
                 disk_full=self.disk_full,
                 window=self._window.take(self._rollbacks),
+                evaluation=evaluation,
             )
         )
 

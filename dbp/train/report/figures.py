@@ -95,9 +95,15 @@ class Figures:
         """Count a skipped mini-batch, which adds to no metric."""
         self.skipped += 1
 
-    def put(self, values: Mapping[str, float], prefix: str = "") -> None:
-        """Store metrics by name, for instance those of an evaluation."""
-        self._values |= {prefix + name: value for name, value in values.items()}
+    def put(self, values: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+        """Store metrics by name, for instance those of an evaluation; return them by name."""
+        named = {prefix + name: value for name, value in values.items()}
+        self._values |= named
+        return named
+
+    def of_training(self) -> dict[str, float]:
+        """Return the means over the epoch so far."""
+        return {name: value for name, value in self.newest().items() if _is_training(name)}
 
     def newest(self) -> dict[str, float]:
         """Return all metrics; those of training are means over the epoch so far."""
