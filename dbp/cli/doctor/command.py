@@ -181,8 +181,9 @@ def _blas() -> Finding:
     if not found:
         return Finding("BLAS", "warning", "none that is known", "install numpy from a wheel")
     blas = found[0]
+    kernels = f" ({blas['architecture']} kernels)" if blas.get("architecture") else ""
     value = (
-        f"{blas['internal_api']} {blas['version']}, "
+        f"{blas['internal_api']} {blas['version']}{kernels}, "
         f"{count_text(blas['num_threads'], 'thread')} by itself"
     )
     return Finding("BLAS", "ok", f"{value}, 1 a rank under dbp")

@@ -218,6 +218,25 @@ def test_a_missing_kernel_is_a_warning_with_its_reason(monkeypatch: pytest.Monke
     assert "training works without it" in found["fix"]
 
 
+def test_the_blas_is_shown_with_the_kernels_that_it_uses_on_this_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = {
+        "user_api": "blas",
+        "internal_api": "openblas",
+        "version": "0.3.31",
+        "num_threads": 2,
+    }
+
+    def found(**more: str) -> str:
+        answer = subprocess.CompletedProcess([], 0, json.dumps([info | more]), "")
+        monkeypatch.setattr(doctor, "run_probe", lambda *_, **__: answer)
+        return doctor._blas().value
+
+    assert found() == "openblas 0.3.31, 2 threads by itself, 1 a rank under dbp"
+    assert found(architecture="Haswell").startswith("openblas 0.3.31 (Haswell kernels), ")
+
+
 def test_the_text_form_names_every_check() -> None:
     result = CliRunner().invoke(doctor.doctor, [])
 
