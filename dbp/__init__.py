@@ -10,6 +10,7 @@ JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, pr
 ParameterMirror,                     a local copy of the newest parameters, updated in the
   AsyncParameterMirror               background
 ParameterSet, Prediction             results of a job: arrays by name; outputs by row
+JobMetrics, MetricSeries             metrics history of a job: arrays by name and step
 Job, State, Failure, FailureReason,  a job and its progress, as the service reports them
   Condition, ConditionKind,
   BestEpoch, ProgressReport, JobUpdate
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from dbp.client.client import Client
     from dbp.client.inference import Prediction
     from dbp.client.job import JobHandle
+    from dbp.client.metrics import JobMetrics, MetricSeries
     from dbp.client.mirror import ParameterMirror
     from dbp.client.parameter_set import ParameterSet
     from dbp.client.spec import ValidatedJob
@@ -96,9 +98,11 @@ __all__ = [
     "Holdout",
     "Job",
     "JobHandle",
+    "JobMetrics",
     "JobSpec",
     "JobUpdate",
     "LabelMove",
+    "MetricSeries",
     "ModelSpec",
     "OptionInfo",
     "ParameterMirror",
@@ -130,6 +134,7 @@ _NAMES = {
     "client.client": "Client",
     "client.inference": "Prediction",
     "client.job": "JobHandle",
+    "client.metrics": "JobMetrics MetricSeries",
     "client.mirror": "ParameterMirror",
     "client.parameter_set": "ParameterSet",
     "client.spec": "ValidatedJob",

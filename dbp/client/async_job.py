@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NoReturn, final
 
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from dbp.client.async_mirror import AsyncParameterMirror
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
 from dbp.client.job_calls import JobCalls
+from dbp.client.metrics import DEFAULT_POINTS, JobMetrics, Steps, Time
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.transport.calls import not_picklable
 from dbp.client.transport.receiver import OnBytes
@@ -91,20 +92,29 @@ class AsyncJobHandle:
         """Delete the ended job with its files; return it. See AsyncClient.delete."""
         return await self._calls.delete(self.id, timeout=timeout)
 
-    async def parameters(
-        self,
-        *patterns: str,
-        version: int = 0,
-        step: int | None = None,
-        label: str = "",
-        newer_than: int = 0,
-        if_none_match: str = "",
-        wait: float | None = None,
-        cast: str | None = None,
-        max_staleness_steps: int | None = None,
-        on_bytes: OnBytes | None = None,
+    async def metrics(
+        self, names: Sequence[str] | str | None = None, *, steps: Steps | None = None,
+        since: Time | None = None, until: Time | None = None, points: int = DEFAULT_POINTS,
         timeout: float | None = None,
-    ) -> ParameterSet | None:
+    ) -> JobMetrics:  # fmt: skip
+        """Return its metrics history, of all attempts, as arrays by name of the metric.
+
+        Args:
+            names: Metrics to return; all by default.
+            steps: (first, last) step, either None: the points of these steps.
+            since, until: Points reported from, and up to, a time: a datetime, or Unix seconds.
+            points: Points of a metric at most, 10,000 the most; neighbours are merged.
+
+        NotFound; InvalidInput: there is no metric of that name.
+        """
+        return await self._calls.metrics(self.id, names, steps, since, until, points, timeout)
+
+    async def parameters(
+        self, *patterns: str, version: int = 0, step: int | None = None, label: str = "",
+        newer_than: int = 0, if_none_match: str = "", wait: float | None = None,
+        cast: str | None = None, max_staleness_steps: int | None = None,
+        on_bytes: OnBytes | None = None, timeout: float | None = None,
+    ) -> ParameterSet | None:  # fmt: skip
         """Return its parameters, whole or by name patterns ("0.*"), as arrays over one buffer.
 
         None: nothing is newer than ``newer_than``, or all have the digest ``if_none_match``.
@@ -127,16 +137,10 @@ class AsyncJobHandle:
         ones.
         """
         wanted = Wanted(
-            patterns=patterns,
-            version=version,
-            step=step,
-            label=label,
-            newer_than=newer_than,
-            if_none_match=if_none_match,
-            wait=wait,
-            cast=cast,
+            patterns, version=version, step=step, label=label, newer_than=newer_than,
+            if_none_match=if_none_match, wait=wait, cast=cast,
             max_staleness_steps=max_staleness_steps,
-        )
+        )  # fmt: skip
         return await self._parameters.get(wanted, timeout, on_bytes)
 
     async def metadata(
@@ -150,13 +154,9 @@ class AsyncJobHandle:
         return await self._parameters.metadata(version, label, timeout)
 
     async def predict(
-        self,
-        inputs: npt.ArrayLike,
-        *,
-        version: int = 0,
-        label: str = "",
+        self, inputs: npt.ArrayLike, *, version: int = 0, label: str = "",
         timeout: float | None = None,
-    ) -> Prediction:
+    ) -> Prediction:  # fmt: skip
         """Return the model's outputs for inputs (n, *input_shape); see AsyncClient.predict."""
         return await self._calls.predict(
             self.id, inputs, version=version, label=label, timeout=timeout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn, final
 
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from dbp.client.async_job import AsyncJobHandle
 from dbp.client.async_parameters import ParameterUpdate
 from dbp.client.inference import Prediction
 from dbp.client.loop_thread import LoopThread
+from dbp.client.metrics import DEFAULT_POINTS, JobMetrics, Steps, Time
 from dbp.client.mirror import ParameterMirror
 from dbp.client.parameter_set import ParameterSet
 from dbp.client.transport.calls import not_picklable
@@ -84,6 +85,22 @@ class JobHandle:
     def delete(self, *, timeout: float | None = None) -> Job:
         """Delete the ended job with its files; return it as it was."""
         return self._loop.run(self._handle.delete(timeout=timeout))
+
+    def metrics(
+        self,
+        names: Sequence[str] | str | None = None,
+        *,
+        steps: Steps | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        points: int = DEFAULT_POINTS,
+        timeout: float | None = None,
+    ) -> JobMetrics:
+        """Return its metrics history, of all attempts, as arrays by name of the metric."""
+        work = self._handle.metrics(
+            names, steps=steps, since=since, until=until, points=points, timeout=timeout
+        )
+        return self._loop.run(work)
 
     def parameters(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final, final
@@ -16,6 +16,7 @@ from dbp.client.arguments import state as checked_state
 from dbp.client.async_parameters import AsyncParameters
 from dbp.client.inference import Prediction, predict
 from dbp.client.inputs import column_names, in_order
+from dbp.client.metrics import JobMetrics, Steps, Time, metrics_of, metrics_request
 from dbp.client.transport.connection import Connection
 from dbp.client.transport.streams import JobUpdate, logs, watch
 from dbp.column_names import columns_of
@@ -188,6 +189,21 @@ class JobCalls:
                 if job is not None and (job.attempt > attempt or job.state.terminal):
                     return job.attempt > attempt
         return (await self.get(job_id)).attempt > attempt
+
+    async def metrics(
+        self,
+        job_id: str,
+        names: Sequence[str] | str | None,
+        steps: Steps | None,
+        since: Time | None,
+        until: Time | None,
+        points: int,
+        timeout: float | None,
+    ) -> JobMetrics:
+        """Return the metrics history of a job."""
+        request = metrics_request(job_id, names, steps, since, until, points)
+        answer = await self._connection.call(self._jobs.QueryMetrics, request, timeout)
+        return metrics_of(job_id, answer)
 
     async def components(self, *, timeout: float | None = None) -> list[ComponentInfo]:
         """Return the kinds installed with the service."""

@@ -24,6 +24,11 @@ class SeriesName:
     name: str
     kind: SeriesKind
 
+    @property
+    def per_epoch(self) -> bool:
+        """Whether the points come at the ends of epochs."""
+        return self.kind is SeriesKind.EPOCHS
+
 
 @dataclass(frozen=True)
 class PointColumns:

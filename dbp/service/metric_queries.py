@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, final
 
 from dbp.errors import InvalidInput, alternatives
-from dbp.job.metric_series import PointColumns, SeriesKind, SeriesName
+from dbp.job.metric_series import PointColumns, SeriesName
 from dbp.job.state import Job
 from dbp.jobs.manager import JobManager
 from dbp.jobs.metric_points import MAX_NAMES
@@ -110,7 +110,7 @@ def _check_known(
     A job reports all its metrics by the end of its first epoch.
     """
     known = list(dict.fromkeys(series.name for series in found))
-    complete = {series.job_id for series in found if series.kind is SeriesKind.EPOCHS}
+    complete = {series.job_id for series in found if series.per_epoch}
     if any(not job.state.terminal and job.id not in complete for job in jobs):
         return
     for number, name in enumerate(names):

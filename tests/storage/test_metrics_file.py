@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from dbp.errors import Conflict, DataLoss, Unavailable
 from dbp.storage.metrics_file import METRICS_SCHEMA, MetricsFile, copy_metrics, open_metrics
+from dbp.storage.verification import log_of
 
 
 @pytest.fixture
@@ -32,6 +34,21 @@ async def test_no_file_is_made_before_the_first_write(path: Path) -> None:
     assert not await file.copy_to(path.with_name("copy"))
     file.close()
     assert not path.exists()
+
+
+async def test_an_opening_syncs_the_batches_that_a_kill_left_in_the_log(
+    path: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "left.sqlite"
+    with contextlib.closing(open_metrics(path)) as connection:
+        insert(connection)
+        for of_the_file in ("", "-wal"):
+            shutil.copy(f"{path}{of_the_file}", f"{left}{of_the_file}")
+    assert log_of(left).stat().st_size
+
+    with contextlib.closing(open_metrics(left)) as connection:
+        assert log_of(left).stat().st_size == 0  # a checkpoint syncs what it moves
+        assert count(connection) == 1
 
 
 async def test_rows_are_there_for_the_next_service(path: Path) -> None:
