@@ -192,6 +192,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "plugin": ({"data", "errors", "nn", "optim", "registry", "train.sinks"}, set()),
     "testing": ({"*"}, {"numpy"}),
     "cli": ({"*"}, {"click", "rich", "numpy", "platformdirs", "psutil", "threadpoolctl"}),
+    "cli.metrics.parquet": (set(), {"pyarrow"}),
     "__main__": ({"cli", "exit_codes"}, set()),
 }  # fmt: skip
 
@@ -199,6 +200,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 WITHIN: dict[str, set[str]] = {
     "cli.arguments": set(),
     "cli.doctor": {"cli.screen"},
+    "cli.metrics": {"cli.arguments", "cli.screen"},
     "cli.mpirun": set(),
     "cli.params": {"cli.arguments", "cli.screen"},
     "cli.predict": {"cli.arguments", "cli.screen"},

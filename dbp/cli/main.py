@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "show": ("jobs", "show", "Show the state of a job."),
     "watch": ("jobs", "watch", "Follow a job until it has ended."),
     "logs": ("jobs", "logs", "Print a job's log."),
+    "metrics": ("metrics.command", "metrics", "Show or write the metrics history of jobs."),
     "cancel": ("jobs", "cancel", "Ask a job to stop."),
     "pause": ("lifecycle", "pause", "Stop a job at a checkpoint, to resume it later."),
     "resume": ("lifecycle", "resume", "Continue a paused job."),

@@ -64,8 +64,8 @@ def completed(*words: str, service: str = "127.0.0.1:1", cwd: Path | None = None
 @pytest.mark.parametrize(
     "words",
     [
-        ["show"], ["watch"], ["logs"], ["cancel"], ["pause"], ["resume"], ["retry"], ["delete"],
-        ["params"], ["params", "show"],
+        ["show"], ["watch"], ["logs"], ["metrics"], ["cancel"], ["pause"], ["resume"],
+        ["retry"], ["delete"], ["params"], ["params", "show"],
         ["params", "diff"], ["params", "versions"], ["params", "labels"], ["params", "label"],
         ["params", "pin"], ["params", "unpin"], ["params", "publish"], ["predict"],
         ["evaluate"], ["export"], ["verify"],

@@ -1,4 +1,4 @@
-"""The arguments JOB, SOURCE and LABEL; a shell completes them with names that a service has."""
+"""The arguments JOB, SOURCE, LABEL and METRIC; a shell completes them by asking the service."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ class _LabelType(_Text):
         return service_names.completed(service_names.labels(ctx), incomplete)
 
 
+@final
+class _MetricType(_Text):
+    name = "metric"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return service_names.completed(service_names.metrics(ctx), incomplete)
+
+
 def complete_job(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the ids of jobs that begin so, newest first, with their states."""
     prefix = service_names.RESOURCE if incomplete.startswith(service_names.RESOURCE) else ""
@@ -75,3 +85,4 @@ def complete_source(ctx: click.Context, incomplete: str) -> list[CompletionItem]
 JOB: Final = _JobType()
 SOURCE: Final = _SourceType()
 LABEL: Final = _LabelType()
+METRIC: Final = _MetricType()

@@ -1,4 +1,4 @@
-"""Names that a service has, for a shell's completion: jobs, and a job's labels and versions.
+"""Names that a service has, for a shell's completion: jobs, and names within a job.
 
 A short deadline bounds each request; without an answer there are no names, and no message.
 """
@@ -66,6 +66,15 @@ def versions(ctx: click.Context) -> dict[str, str]:
     return {NEWEST: "the newest version", **_answer_of_job(ctx, ask)}
 
 
+def metrics(ctx: click.Context) -> dict[str, str]:
+    """Return the names of the metrics of the job on the command line."""
+
+    def ask(job: JobHandle) -> dict[str, str]:
+        return dict.fromkeys(job.metrics(points=1), "metric")
+
+    return _answer_of_job(ctx, ask)
+
+
 def _labels(job: JobHandle) -> dict[str, str]:
     now, _ = job.labels()
     return {move.label: f"version {move.version}" for move in now}
@@ -75,6 +84,7 @@ def _answer_of_job(
     ctx: click.Context, ask: Callable[[JobHandle], dict[str, str]]
 ) -> dict[str, str]:
     named = [ctx.params[name] for name in _JOB_PARAMETERS if ctx.params.get(name)]
+    named += ctx.params.get("jobs") or ()
     named += ctx.args  # where click leaves arguments before an option without its value
     if not named:
         return {}

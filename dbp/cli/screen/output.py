@@ -51,8 +51,13 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def echo_json(content: JsonValue) -> None:
     """Print one JSON value on a line, safe for terminals; NaN and infinity become null."""
+    click.echo(json_text(content))
+
+
+def json_text(content: JsonValue) -> str:
+    """Return a JSON value on a line, safe for terminals; NaN and infinity become null."""
     text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
-    click.echo(json_escaped(text))
+    return json_escaped(text)
 
 
 def _finite(value: JsonValue) -> JsonValue:
