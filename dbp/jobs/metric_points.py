@@ -71,7 +71,7 @@ def points_of(report: ProgressReport) -> Iterator[tuple[SeriesKind, str, MetricP
         speed = report.samples_per_second
         yield SeriesKind.STEPS, "samples_per_second", _single(report, speed, window.first_step)
     if report.epoch_end and report.step:
-        for name, value in report.metrics.items():
+        for name, value in sorted(report.metrics.items()):  # a map of protobuf has no order
             if name != LEARNING_RATE and len(name) <= MAX_NAME_LENGTH:
                 yield SeriesKind.EPOCHS, name, _single(report, value, report.step)
 

@@ -198,6 +198,15 @@ def test_a_range_of_steps(tables: MetricTables) -> None:
     assert [(p.first_step, p.step) for p in found] == [(5, 8), (9, 12)]
 
 
+def test_metrics_of_a_report_come_by_name_whatever_their_order(tables: MetricTables) -> None:
+    metrics = {"validation_loss": 1.0, "training_loss": 1.0, "validation_accuracy": 1.0}
+    progress = ProgressReport(1, 9, 1, 0.5, metrics, 1.0, None, 1.0, epoch_end=True)
+
+    tables.add(NumberedReport("a", 1, 1, progress))
+
+    assert [name for name, _ in tables.names("a")] == sorted(metrics)
+
+
 def test_the_names_of_a_job_are_bounded(tables: MetricTables) -> None:
     metrics = {f"m{number}": 1.0 for number in range(2 * MAX_NAMES)} | {"n" * 1_000: 1.0}
     progress = ProgressReport(1, 9, 1, 0.5, metrics, 1.0, None, 1.0, epoch_end=True)
