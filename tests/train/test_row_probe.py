@@ -60,6 +60,18 @@ def test_every_rank_probes_the_rows_of_its_own_lanes(monkeypatch: pytest.MonkeyP
     assert probed == [(*shape, lanes[rows]) for rows in (122, 128) for shape in shapes]
 
 
+def test_the_reported_products_are_those_of_a_full_mini_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(row_probe, "keeps_bits", lambda *probed: probed[2][-1][1] == 128)
+    setup = setup_of()
+
+    probe = RowProbe(setup.model, setup.plan, lambda rows: [(0, 60), (60, rows)])
+
+    assert probe.of(122) == [set(), set(), set()]
+    assert probe.found == LaneProducts(lanes=2, joined=3, products=3)
+
+
 @pytest.mark.parametrize(
     ("train", "lanes"),
     [
