@@ -110,6 +110,9 @@ class InvalidSpec(InvalidInput):
         self.source = source
         super().__init__(_spec_text(self.violations, source))
 
+    def __reduce__(self) -> tuple[object, ...]:  # the text alone would not make one
+        return type(self), (self.violations, self.source), self.__dict__
+
 
 def _spec_text(violations: Sequence[Violation], source: str) -> str:
     """Return ``job.toml:12: path: message``, or a count and one line for each violation."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 
 from dbp import errors
@@ -18,6 +20,21 @@ def test_the_tree_in_the_docstring_is_complete() -> None:
     }
 
     assert drawn == defined
+
+
+def test_every_error_reaches_another_process() -> None:
+    """Pools of processes pickle what a task raises."""
+    kinds = [cls for _, cls in inspect.getmembers(errors, inspect.isclass)]
+    for kind in [cls for cls in kinds if issubclass(cls, DbpError)]:
+        error = kind("a text") if kind is not InvalidSpec else broken_spec()
+        error.metadata["row"] = "3"
+        for copied in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+            assert type(copied) is kind
+            assert (str(copied), vars(copied)) == (str(error), vars(error))
+
+
+def broken_spec() -> InvalidSpec:
+    return InvalidSpec([Violation("train.epochs", "must be >= 1", line=3)], "job.toml")
 
 
 def test_one_violation_is_one_line_with_source_and_line() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from dbp.registry import option
@@ -23,9 +22,7 @@ class Component:
     """A component by kind, with the given options; its class has the defaults."""
 
     kind: str
-    options: Mapping[str, object] = dataclasses.field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

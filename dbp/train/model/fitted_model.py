@@ -52,6 +52,11 @@ class FittedModel:
         file = Path(path)
         return cls(TrainedModel.load(parameters_of(file) if file.is_dir() else file))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy and pickle the parameter file, not the model's buffers."""
+        content = exported(self._trained, "safetensors")
+        return _restored, (bytes(content), self.history, self.outcome)
+
     @property
     def parameters(self) -> dict[str, Array]:
         """Copies of the weights and biases by name, such as ``0.weight`` and ``0.bias``."""
@@ -146,3 +151,11 @@ class FittedModel:
                     f"{alternatives(label, labels[:20], 'it has')}"
                 )
         return np.array([known[label] for label in written]), self._trained.class_names
+
+
+def _restored(
+    content: bytes, history: Sequence[Mapping[str, float]], outcome: RunOutcome | None
+) -> FittedModel:
+    """Return a copied or unpickled model."""
+    trained = TrainedModel.from_bytes(content, "the copied model")
+    return FittedModel(trained, history=history, outcome=outcome)
