@@ -110,7 +110,7 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing dbp and its development tools into $(VENV) (once) ..."
 	@$(PIP) install 'pip>=25.1'  # the first that knows --group
-	@$(PIP) install --editable '.[hdf5,mpi,onnx,parquet,plot]' --group dev
+	@$(PIP) install --editable '.[hdf5,mpi,onnx,parquet,plot,sklearn]' --group dev
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.dev

@@ -6,6 +6,7 @@ The public API, all of it importable from ``dbp``. ``help(dbp.Client)`` describe
 fit, load, FittedModel, ClassReport  train in this process, without a service; the trained
                                      model: predict, evaluate, save; its report on classes
 Client, AsyncClient                  connect to a service: submit, find, list, watch jobs
+DBPClassifier, DBPRegressor           estimators for scikit-learn, which they need
 JobHandle, AsyncJobHandle            one job: wait, logs, cancel, parameters, predict
 ParameterMirror,                     a local copy of the newest parameters, updated in the
   AsyncParameterMirror               background
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from dbp.client.spec import ValidatedJob
     from dbp.client.transport.streams import JobUpdate
     from dbp.errors import DbpError
+    from dbp.estimators.classifier import DBPClassifier as DBPClassifier
+    from dbp.estimators.regressor import DBPRegressor as DBPRegressor
     from dbp.job.best import BestEpoch
     from dbp.job.failure import Condition, ConditionKind, Failure, FailureReason
     from dbp.job.spec.document import to_toml
@@ -151,6 +154,11 @@ _NAMES = {
     "train.model.class_report": "ClassReport",
     "train.model.fitted_model": "FittedModel",
 }
+# Not in __all__: without scikit-learn, ``from dbp import *`` and ``help(dbp)`` work, too.
+_OPTIONAL = {
+    "DBPClassifier": "dbp.estimators.classifier",
+    "DBPRegressor": "dbp.estimators.regressor",
+}
 _HOMES = {name: f"dbp.{home}" for home, names in _NAMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would accept any name
@@ -158,12 +166,18 @@ if not TYPE_CHECKING:  # a type checker that saw __getattr__ would accept any na
     def __getattr__(name: str) -> object:
         if name in ("errors", "plugin", "testing"):
             return importlib.import_module(f"dbp.{name}")
-        if name in _HOMES:
-            return getattr(importlib.import_module(_HOMES[name]), name)
+        homes = _HOMES | _OPTIONAL
+        if name in homes:
+            return getattr(importlib.import_module(homes[name]), name)
         from dbp.errors import nearest
 
-        raise AttributeError(f"module 'dbp' has no attribute {name!r}{nearest(name, __all__)}")
+        raise AttributeError(
+            f"module 'dbp' has no attribute {name!r}{nearest(name, __dir__())}"
+        )
 
 
 def __dir__() -> list[str]:
-    return __all__
+    from importlib.util import find_spec
+
+    has_sklearn = find_spec("sklearn") is not None
+    return sorted([*__all__, *(_OPTIONAL if has_sklearn else ())])

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "dbp"
 # several worlds.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "": (  # for types only
-        {"client", "errors", "job", "plugin", "registry", "testing", "train.fit",
+        {"client", "errors", "estimators", "job", "plugin", "registry", "testing", "train.fit",
          "train.model.class_report", "train.model.fitted_model"},
         set(),
     ),
@@ -80,6 +80,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     # A checksum of all parameters in every step: CRC32C runs at the speed of memory.
     "train.faults.digest": ({"nn"}, {"numpy", "google_crc32c"}),
     "train.onnx": ({"errors", "registry", "nn", "data", "train"}, {"numpy", "onnx"}),
+    "estimators": (
+        {"errors", "job.spec", "train.fit", "train.model.fitted_model"}, {"numpy"},
+    ),
+    "estimators.library": ({"errors"}, {"sklearn"}),
     "storage": ({"errors", "json_value", "quantities"}, set()),
     "access": ({"errors", "json_value", "quantities", "storage"}, {"platformdirs"}),
     "launch": (

@@ -24,18 +24,18 @@ def test_every_public_name_is_there() -> None:
     for name in dbp.__all__:
         assert getattr(dbp, name) is not None
     assert set(dbp.__all__) == set(dbp._HOMES) | {"__version__", "errors", "plugin", "testing"}
-    assert set(dir(dbp)) >= set(dbp.__all__)
+    assert set(dir(dbp)) == set(dbp.__all__) | set(dbp._OPTIONAL)
 
 
 def test_names_come_from_where_they_are_written() -> None:
-    for name, module in dbp._HOMES.items():
+    for name, module in (dbp._HOMES | dbp._OPTIONAL).items():
         assert getattr(dbp, name).__module__ == module
 
 
 def test_the_docstring_lists_every_public_name() -> None:
     listed = set(re.findall(r"\w+", dbp.__doc__ or ""))
 
-    assert set(dbp.__all__) - {"__version__"} <= listed
+    assert (set(dbp.__all__) | set(dbp._OPTIONAL)) - {"__version__"} <= listed
     assert len((dbp.__doc__ or "").splitlines()) <= 40  # one screen of help(dbp)
 
 
@@ -70,6 +70,35 @@ def test_importing_dbp_loads_next_to_nothing() -> None:
     )  # fmt: skip
 
     assert (done.stdout, done.stderr) == ("dbp\n", "")
+
+
+def test_without_scikit_learn_only_its_estimators_are_missing() -> None:
+    """The import fails as without the package; all else works, and says what to type."""
+    program = """
+import sys
+sys.modules["sklearn"] = None
+from dbp import *
+import dbp, pydoc
+assert "DBPClassifier" not in dir(dbp)
+assert "load" in pydoc.render_doc(dbp, renderer=pydoc.plaintext)
+for name in ("DBPClassifier", "DBPRegressor"):
+    try:
+        getattr(dbp, name)
+    except dbp.errors.MissingDependency as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE
+    )
+
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert re.fullmatch(
+        r"DBPClassifier and DBPRegressor need scikit-learn 1.6 or newer \(.*sklearn.*\): "
+        r"pip install 'dbp\[sklearn\]'",
+        first,
+    )
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -148,7 +148,7 @@ def test_readme_commands_with_a_service_work(
 
 
 def test_the_example_without_a_service(folder: Path, environment: dict[str, str]) -> None:
-    program, _ = blocks("python")
+    program, _, _ = blocks("python")
     (folder / "example.py").write_text(program)
 
     output = shell([f"{sys.executable} example.py"], folder, environment)
@@ -161,8 +161,18 @@ def test_the_example_without_a_service(folder: Path, environment: dict[str, str]
     assert (folder / "quadrants.safetensors").exists()
 
 
+def test_the_example_with_scikit_learn(folder: Path, environment: dict[str, str]) -> None:
+    _, program, _ = blocks("python")
+    (folder / "example.py").write_text(program)
+
+    output = shell([f"{sys.executable} example.py"], folder, environment)
+
+    assert output.startswith("{'dbpclassifier__learning_rate': 0.01} 0.9")
+    assert (folder / "digits.safetensors").exists()
+
+
 def test_the_python_example(folder: Path, environment: dict[str, str], service: str) -> None:
-    _, program = blocks("python")
+    _, _, program = blocks("python")
     (folder / "example.py").write_text(program)
 
     output = shell(

@@ -116,7 +116,7 @@ def test_the_metadata_name_versions_authors_and_places(
     assert metadata["Keywords"]
     places = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
     assert {"Homepage", "Documentation", "Source", "Changelog", "Issues"} <= places.keys()
-    extras = {"bench", "hdf5", "mpi", "onnx", "parquet"}
+    extras = {"bench", "hdf5", "mpi", "onnx", "parquet", "plot", "sklearn"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

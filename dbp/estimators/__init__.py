@@ -1,0 +1,1 @@
+"""Estimators for scikit-learn, over ``dbp.fit``; they need the extra ``sklearn``."""

@@ -1,0 +1,57 @@
+"""A classifier for scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from dbp.errors import InvalidArgument
+from dbp.estimators.estimator import Estimator
+from dbp.estimators.library import ClassifierMixin, check_classification_targets
+
+Array = npt.NDArray[Any]
+
+
+@final
+class DBPClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
+    """A neural network for two or more classes, trained by ``dbp.fit``.
+
+    The outputs are a softmax over the classes, the loss is the cross-entropy.
+
+    Attributes:
+        classes_: The classes, sorted.
+        model_: The FittedModel that ``dbp.fit`` has returned.
+        loss_curve_: Training loss of each epoch.
+        n_iter_: Number of epochs.
+        n_features_in_: Number of features.
+        feature_names_in_: Their names, if X had names.
+    """
+
+    def fit(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> Self:
+        """Train on X, (n, features), and the classes y, (n,): numbers or strings."""
+        inputs, classes = self._checked(X, y=y)
+        check_classification_targets(classes)
+        self.classes_, numbers = np.unique(classes, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InvalidArgument(
+                f"y: has one class, {self.classes_.tolist()[0]!r}; training needs at least 2"
+            )
+        return self._train(
+            inputs, numbers, sample_weight,
+            units=len(self.classes_), loss="softmax_cross_entropy",
+        )  # fmt: skip
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """Return the class of each row, as in ``classes_``."""
+        model = self._model()
+        found: Array = self.classes_[model.predict(self._checked(X, reset=False))]
+        return found
+
+    def predict_proba(self, X: npt.ArrayLike) -> Array:
+        """Return the probability of each class, (n, classes), in the order of ``classes_``."""
+        model = self._model()
+        return model.probabilities(self._checked(X, reset=False))
