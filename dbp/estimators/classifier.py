@@ -45,6 +45,20 @@ class DBPClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             units=len(self.classes_), loss="softmax_cross_entropy",
         )  # fmt: skip
 
+    def _check_model(self, X: Array) -> None:
+        model, count = self.model_, len(self.classes_)
+        if model.predict(X[:1]).dtype.kind != "i":
+            raise InvalidArgument(
+                "spec: model.loss gives values; DBPClassifier needs one of classes, such as "
+                "'softmax_cross_entropy'"
+            )
+        outputs = model.probabilities(X[:1]).shape[1]
+        if max(outputs, 2) != count:
+            raise InvalidArgument(
+                f"spec: model.layers gives {max(outputs, 2)} classes, y has {count}; set the "
+                "units of the last layer"
+            )
+
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the class of each row, as in ``classes_``."""
         model = self._model()
@@ -53,5 +67,7 @@ class DBPClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Return the probability of each class, (n, classes), in the order of ``classes_``."""
-        model = self._model()
-        return model.probabilities(self._checked(X, reset=False))
+        outputs = self._model().probabilities(self._checked(X, reset=False))
+        if outputs.shape[1] == 1:  # of a spec: the probability of the second class alone
+            return np.hstack([1 - outputs, outputs])
+        return outputs

@@ -128,6 +128,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             if self.spec is not None:
                 raise
             raise in_parameters(error) from error
+        if self.spec is not None:
+            self._check_model(X)
         self.loss_curve_ = [epoch["training_loss"] for epoch in self.model_.history]
         outcome = self.model_.outcome
         self.n_iter_ = len(self.loss_curve_) if outcome is None else outcome.epoch
@@ -139,6 +141,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
                 stacklevel=3,
             )
         return self
+
+    def _check_model(self, X: Array) -> None:
+        """Raise InvalidArgument if the model of a given spec does not fit the estimator."""
+        raise NotImplementedError
 
     def _seed(self) -> int:
         """Return the seed of the run: a number as given, else one that is drawn."""

@@ -7,6 +7,7 @@ from typing import Any, Self, final
 
 import numpy.typing as npt
 
+from dbp.errors import InvalidArgument
 from dbp.estimators.estimator import Estimator
 from dbp.estimators.library import MultiOutputMixin, RegressorMixin
 
@@ -40,6 +41,13 @@ class DBPRegressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore
             units=math.prod(self._shape),
             loss="mean_squared_error",
         )
+
+    def _check_model(self, X: Array) -> None:
+        if self.model_.predict(X[:1]).dtype.kind != "f":
+            raise InvalidArgument(
+                "spec: model.loss gives classes; DBPRegressor needs one of values, such as "
+                "'mean_squared_error'"
+            )
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the values, in the shape of ``y`` in ``fit``: (n,) or (n, outputs)."""

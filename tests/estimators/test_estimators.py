@@ -179,6 +179,36 @@ def test_a_spec_and_other_parameters_exclude_each_other() -> None:
         dbp.DBPClassifier(spec=spec(epochs=0)).fit(X, Y)
 
 
+def spec_of(loss: str, units: int) -> dict[str, Any]:
+    layers = [{"kind": "dense", "units": units}]
+    return spec() | {"model": {"layers": layers, "loss": loss}}
+
+
+def test_a_spec_that_does_not_fit_the_estimator_is_refused() -> None:
+    for loss, units, message in (
+        (
+            "mean_squared_error",
+            1,
+            "model.loss gives values; DBPClassifier needs one of classes",
+        ),
+        ("softmax_cross_entropy", 5, "model.layers gives 5 classes, y has 3"),
+    ):
+        with pytest.raises(InvalidArgument, match=f"^spec: {message}"):
+            dbp.DBPClassifier(spec=spec_of(loss, units)).fit(X, NUMBERS if units == 1 else Y)
+    with pytest.raises(InvalidArgument, match=r"^spec: model\.loss gives classes"):
+        dbp.DBPRegressor(spec=spec_of("softmax_cross_entropy", 3)).fit(X, NUMBERS)
+
+
+def test_a_spec_with_one_output_gives_the_probabilities_of_both_classes() -> None:
+    fitted = dbp.DBPClassifier(spec=spec_of("binary_cross_entropy", 1)).fit(X, Y == "bee")
+
+    chances = fitted.predict_proba(X)
+
+    assert chances.shape == (240, 2)
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    assert (fitted.classes_[chances.argmax(axis=1)] == fitted.predict(X)).all()
+
+
 def test_a_spec_may_take_images() -> None:
     document = spec(epochs=1) | {"data": {}}
     document["model"]["layers"] = [
