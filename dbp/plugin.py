@@ -1,8 +1,8 @@
 """Base classes for packages that add components to dbp, imported in one place.
 
 A component is a frozen dataclass whose fields are its options, declared with ``option``. It
-derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Initializer`` or
-``Reader`` and is registered in the ``pyproject.toml`` of its package::
+derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Initializer``,
+``Reader`` or ``Sink`` and is registered in the ``pyproject.toml`` of its package::
 
     [project.entry-points."dbp.layers"]
     softsign_gain = "dbp_example.softsign_gain:SoftsignGain"
@@ -10,8 +10,10 @@ derives from ``Layer``, ``Loss``, ``Metric``, ``Optimizer``, ``Schedule``, ``Ini
 ``dbp.testing`` checks that a component keeps the contract of its base class.
 
 A ``Sink`` receives the events of a run on rank 0, in a thread of its own: ``RunStart``,
-``Progress``, ``Evaluation``, ``EpochEnd``, ``RollBack`` and ``RunEnd``. ``dbp.fit`` takes
-instances of it; their constructors keep options only, ``start`` opens what they need.
+``Progress``, ``Evaluation``, ``EpochEnd``, ``RollBack`` and ``RunEnd``. A spec names kinds of
+sinks in ``report.sinks``, ``dbp.fit`` takes instances. Their constructors keep options only,
+``start`` opens what they need; a sink that is no frozen dataclass may keep it in attributes.
+A service refuses the sinks of plug-ins that its operator has not allowed.
 
 A reader opens its files with ``DataFile``, and quotes their contents in errors with ``quoted``.
 Then the rules of ``dbp serve --data-root`` hold for it: the folders that a job may read, links

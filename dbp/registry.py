@@ -1,6 +1,6 @@
 """Find components by group and kind through entry points, and describe their options.
 
-A component (layer, loss, optimizer, schedule, initializer, metric, reader) is a frozen
+A component (layer, loss, optimizer, schedule, initializer, metric, reader, sink) is a frozen
 dataclass whose fields are its options and their defaults. Built-ins and plug-ins are both
 registered in the entry-point group ``dbp.<group>``; so a spec can name only components that
 are *installed*, never a module path or a file.
@@ -31,7 +31,7 @@ from dbp.option_types import (
 )
 
 Group = Literal[
-    "layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers"
+    "layers", "losses", "metrics", "initializers", "optimizers", "schedules", "readers", "sinks"
 ]
 GROUPS: tuple[Group, ...] = typing.get_args(Group)
 

@@ -147,12 +147,14 @@ def _train(
     from dbp.job.state import RunOutcome
     from dbp.train.faults.agreement import reason_of
     from dbp.train.rank import make_trainer
+    from dbp.train.sinks.sink_threads import SinkThreads
 
+    sinks = SinkThreads()
     try:
         trainer = make_trainer(
             communicator, inspect, sink=sink, control=control, checkpoints=checkpoints,
             resume=resume, max_seconds=max_seconds, detach=detach, heartbeat=heartbeat,
-            profile=profile,
+            profile=profile, sinks=sinks,
         )  # fmt: skip
     except InvalidInput as error:  # raised alike on every rank
         outcome = RunOutcome("failed", reason_of(error), 0, 0, message=str(error))
@@ -160,7 +162,8 @@ def _train(
             sink.finished(outcome)
         return outcome
     made.append(trainer)
-    return trainer.run()
+    with sinks:
+        return sinks.end(trainer.run())
 
 
 @contextlib.contextmanager

@@ -45,7 +45,9 @@ def test_an_unknown_name_is_an_attribute_error_with_the_nearest_name() -> None:
 
 
 def test_base_classes_of_plug_ins_are_those_of_the_packages() -> None:
-    bases = {"Layer", "Loss", "Metric", "Optimizer", "Schedule", "Initializer", "Reader"}
+    bases = {
+        "Layer", "Loss", "Metric", "Optimizer", "Schedule", "Initializer", "Reader", "Sink",
+    }  # fmt: skip
 
     assert set(plugin.__all__) >= bases
     for group in get_args(Group):

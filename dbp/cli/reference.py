@@ -15,6 +15,7 @@ from dbp.job.spec.job_spec import (
     JobSpec,
     ModelSpec,
     PublishSpec,
+    ReportSpec,
     RetrySpec,
     StopSpec,
     TrainSpec,
@@ -30,6 +31,7 @@ SECTIONS: Final = {
     "[checkpoint]": CheckpointSpec,
     "[publish]": PublishSpec,
     "[retry]": RetrySpec,
+    "[report]": ReportSpec,
 }
 
 # A value for an option that has no default, by its type; the first that fits.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from dbp.cli.arguments.job_surroundings import sink_kinds, variable_names
 from dbp.cli.arguments.quantities import DURATION, SIZE
 from dbp.cli.arguments.settings import ConfiguredCommand, config_options, setting
 from dbp.errors import InvalidInput
@@ -20,20 +20,6 @@ from dbp.rpc.address import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     from dbp.jobs.recovery import RecoveryReport
-
-
-def _variable_names(
-    context: click.Context, parameter: click.Parameter, names: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Refuse an invalid variable name, such as NAME=VALUE; note a variable that is not set."""
-    for name in names:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise click.BadParameter(
-                f"must be the name of an environment variable, without a value, got {name!r}"
-            )
-        if name not in os.environ:
-            click.echo(f"note: --pass-env {name}: the variable is not set", err=True)
-    return names
 
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -89,10 +75,15 @@ def _state_shown() -> str:
     "every file that the service's user can read; over TCP: none]",
 )  # fmt: skip
 @setting(
-    "--pass-env", "passed", multiple=True, metavar="NAME", callback=_variable_names,
+    "--pass-env", "passed", multiple=True, metavar="NAME", callback=variable_names,
     help="Environment variable that workers inherit from the service, such as PYTHONPATH for "
     "plug-ins that are not installed; may be repeated. By default they inherit PATH, HOME, "
     "LD_LIBRARY_PATH, thread counts such as OMP_NUM_THREADS, and the settings of MPI.",
+)  # fmt: skip
+@setting(
+    "--allow-sink", "allowed_sinks", multiple=True, metavar="KIND", callback=sink_kinds,
+    help="Kind of a plug-in's sink that jobs may name in report.sinks; may be repeated.  "
+    "[default: none but those of dbp]",
 )  # fmt: skip
 @setting(
     "--recover", is_flag=True, once=True,
@@ -152,6 +143,7 @@ def serve(
     slots: int | None,
     data_roots: tuple[Path, ...],
     passed: tuple[str, ...],
+    allowed_sinks: tuple[str, ...],
     recover: bool,
     keep_ended: float | None,
     max_disk: float | None,
@@ -221,15 +213,15 @@ def serve(
         tls=tls,
         open_inference=open_inference,
         data_roots=data_roots or None,
+        allowed_sinks=allowed_sinks,
     )
 
     def ready(address: str) -> None:
         gc.collect()
         gc.freeze()  # a full collection, which all calls wait for, skips modules and old jobs
-        if output == "json":
-            click.echo(json.dumps({"address": address, "state": str(folder)}))
-        else:
-            click.echo(f"dbp serves at {address} (state in {folder}; Ctrl-C stops it)")
+        text = f"dbp serves at {address} (state in {folder}; Ctrl-C stops it)"
+        found = {"address": address, "state": str(folder)}
+        click.echo(json.dumps(found) if output == "json" else text)
 
     for path in sweep([memory_parent(os.environ), temporary_parent()]):
         logging.getLogger("dbp").info("%s: removed: its run was killed", path)

@@ -24,6 +24,7 @@ class ServerConfig:
             submitted over the Unix socket, none for others.
         tls: Certificates of the TCP listener; None: it has no TLS.
         open_inference: Answer inference over TCP without a token.
+        allowed_sinks: Kinds of sinks of plug-ins that jobs may name.
     """
 
     host: str
@@ -33,3 +34,4 @@ class ServerConfig:
     data_roots: tuple[Path, ...] | None
     tls: TlsFiles | None = None
     open_inference: bool = False
+    allowed_sinks: tuple[str, ...] = ()

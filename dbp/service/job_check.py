@@ -6,13 +6,14 @@ their own, which can be ended, by ``dbp.service.check_process``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbp.access.principal import CALLER
 from dbp.data_access import DataAccess, status_of, using
 from dbp.data_roots import DataRoots
+from dbp.errors import InvalidSpec, Violation
 from dbp.jobs.checks import Check, Checked, NotCheapError
 from dbp.json_value import JsonObject
 from dbp.launch.launcher import Launcher
@@ -20,6 +21,7 @@ from dbp.memory import usable_memory
 from dbp.rpc.spec_convert import check_size
 
 if TYPE_CHECKING:
+    from dbp.job.spec.plugins import Plugin
     from dbp.job.spec.resolve import ResolvedSpec
 
 # What a check may read in a thread of the service.
@@ -30,11 +32,14 @@ CHEAP_FILES: Final = 100
 WHOLE_BYTES: Final = 64 * 2**20
 
 
-def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
+def job_check(
+    data_roots: Sequence[Path] | None, launcher: Launcher, allowed_sinks: Collection[str] = ()
+) -> Check:
     """Return the check of a job; it raises NotCheapError where the data take a process.
 
     ``data_roots``: folders below which files may be read; None: any by callers on the socket,
-    who are the service's own user, and none by others.
+    who are the service's own user, and none by others. ``allowed_sinks``: kinds of sinks of
+    plug-ins that a job may name.
     """
     given = None if data_roots is None else DataRoots.of(data_roots)
 
@@ -46,7 +51,9 @@ def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
         is_own = caller is not None and caller.is_local
         roots = given if given is not None or is_own else DataRoots(())
         resolved = resolve(document, data_roots=roots)
-        launcher.check_plugins(plugins_of(resolved))
+        plugins = plugins_of(resolved)
+        _check_sinks(plugins, allowed_sinks)
+        launcher.check_plugins(plugins)
         check_size(resolved.document)
         with using(DataAccess(roots)):
             cost = _cost(resolved)
@@ -56,6 +63,21 @@ def job_check(data_roots: Sequence[Path] | None, launcher: Launcher) -> Check:
         return check_whole(resolved, workers, roots)
 
     return check
+
+
+def _check_sinks(plugins: Iterable[Plugin], allowed: Collection[str]) -> None:
+    """Raise InvalidSpec, naming the fields, for sinks of plug-ins that are not allowed."""
+    refused = [
+        Violation(
+            plugin.path,
+            f"the service does not allow the sink {plugin.kind!r} of package {plugin.package}; "
+            f"remove it, or restart the service with --allow-sink {plugin.kind}",
+        )
+        for plugin in plugins
+        if plugin.group == "sinks" and plugin.kind not in allowed
+    ]
+    if refused:
+        raise InvalidSpec(refused)
 
 
 def run_check(document: JsonObject, workers: int) -> Checked:

@@ -52,7 +52,7 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, reload_all)
 
     loop.add_signal_handler(signal.SIGHUP, stop.set)  # until there is something to reload
-    check = job_check(config.data_roots, launcher)
+    check = job_check(config.data_roots, launcher, config.allowed_sinks)
     lost: list[StateGone] = []
 
     def gone(error: StateGone) -> None:

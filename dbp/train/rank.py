@@ -52,8 +52,8 @@ def make_trainer(
     """Inspect the spec, open the data and build the trainer. Collective.
 
     ``inspect`` returns the inspected spec; ``heartbeat`` gets each phase of this rank, and
-    ``profile`` records its times. ``sinks`` get the events of rank 0, too. All other arguments
-    are those of ``Trainer``.
+    ``profile`` records its times. ``sinks`` get the events of rank 0, and the sinks of the
+    spec are added to them. All other arguments are those of ``Trainer``.
 
     Raises InvalidInput on every rank.
     """
@@ -63,7 +63,10 @@ def make_trainer(
     if profile is not None:
         communicator = profile.traced(communicator)
         profile.trace_layers(setup.model)
-    events = sink if sinks is None else FanOut(sink, sinks)
+    events = sink
+    if sinks is not None and communicator.rank == 0:
+        sinks.add(setup.resolved.sinks, setup.resolved.document)
+        events = FanOut(sink, sinks)
     return Trainer(
         setup, communicator, sink=events, control=control, checkpoints=checkpoints,
         resume=resume, max_seconds=max_seconds, detach=detach,

@@ -12,6 +12,7 @@ from dbp.nn.layer import Layer
 from dbp.nn.loss import Loss
 from dbp.nn.metric import Metric
 from dbp.optim.optimizer import Optimizer
+from dbp.train.sinks.sink import Sink
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class RunSpec(ResolvedSpec):
     train_reader: Reader
     validation_reader: Reader | None
     test_reader: Reader | None
+    sinks: tuple[Sink, ...]
 
 
 def run_spec(resolved: ResolvedSpec) -> RunSpec:
@@ -51,6 +53,10 @@ def run_spec(resolved: ResolvedSpec) -> RunSpec:
         train_reader=_derived(Reader, resolved.train_reader, "data.train"),
         validation_reader=_reader_or_none(resolved.validation_reader, "data.validation"),
         test_reader=_reader_or_none(resolved.test_reader, "data.test"),
+        sinks=tuple(
+            _derived(Sink, sink, f"report.sinks[{index}]")
+            for index, sink in enumerate(resolved.sinks)
+        ),
     )
 
 

@@ -18,6 +18,7 @@ class ComponentGroup(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPONENT_GROUP_OPTIMIZERS: _ClassVar[ComponentGroup]
     COMPONENT_GROUP_SCHEDULES: _ClassVar[ComponentGroup]
     COMPONENT_GROUP_READERS: _ClassVar[ComponentGroup]
+    COMPONENT_GROUP_SINKS: _ClassVar[ComponentGroup]
 COMPONENT_GROUP_UNSPECIFIED: ComponentGroup
 COMPONENT_GROUP_LAYERS: ComponentGroup
 COMPONENT_GROUP_LOSSES: ComponentGroup
@@ -26,6 +27,7 @@ COMPONENT_GROUP_INITIALIZERS: ComponentGroup
 COMPONENT_GROUP_OPTIMIZERS: ComponentGroup
 COMPONENT_GROUP_SCHEDULES: ComponentGroup
 COMPONENT_GROUP_READERS: ComponentGroup
+COMPONENT_GROUP_SINKS: ComponentGroup
 
 class ComponentKind(_message.Message):
     __slots__ = ("group", "kind", "description", "options", "problem")

@@ -366,7 +366,7 @@ class ParameterVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., final: bool = ..., previous_digest: _Optional[str] = ..., spec_digest: _Optional[str] = ..., rollbacks: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint", "retry", "visibility")
+    __slots__ = ("name", "seed", "data", "model", "optimizer", "train", "publish", "checkpoint", "retry", "visibility", "report")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -377,6 +377,7 @@ class JobSpec(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
     name: str
     seed: int
     data: DataSpec
@@ -387,7 +388,14 @@ class JobSpec(_message.Message):
     checkpoint: CheckpointSpec
     retry: RetrySpec
     visibility: Visibility
-    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., retry: _Optional[_Union[RetrySpec, _Mapping]] = ..., visibility: _Optional[_Union[Visibility, str]] = ...) -> None: ...
+    report: ReportSpec
+    def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., optimizer: _Optional[_Union[Component, _Mapping]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., publish: _Optional[_Union[PublishSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., retry: _Optional[_Union[RetrySpec, _Mapping]] = ..., visibility: _Optional[_Union[Visibility, str]] = ..., report: _Optional[_Union[ReportSpec, _Mapping]] = ...) -> None: ...
+
+class ReportSpec(_message.Message):
+    __slots__ = ("sinks",)
+    SINKS_FIELD_NUMBER: _ClassVar[int]
+    sinks: _containers.RepeatedCompositeFieldContainer[Component]
+    def __init__(self, sinks: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("train", "validation", "test", "scale")

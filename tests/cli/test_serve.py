@@ -177,6 +177,7 @@ def test_a_state_folder_in_use_names_its_holder(tmp_path: Path) -> None:
         (["--state", "file"], "cannot be the state folder"),
         (["--state", "open"], "chmod 700"),
         (["--data-root", "nowhere"], "'nowhere' does not exist"),
+        (["--allow-sink", "lgo"], "unknown 'lgo', did you mean 'log'"),
         (["--data-root", "state/data"], "lies in the state folder"),
         (["--port", "65536"], "65536 is not in the range"),
         (["--slots", "0"], "0 is not in the range"),

@@ -17,6 +17,7 @@ from dbp.job.spec.job_spec import (
     JobSpec,
     ModelSpec,
     PublishSpec,
+    ReportSpec,
     RetrySpec,
     StopSpec,
     TrainSpec,
@@ -91,6 +92,7 @@ DOCUMENT = optional(
     checkpoint=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
     publish=optional(every_steps=INT64, every_seconds=FLOAT, keep=INT64),
     retry=optional(attempts=INT64, backoff_seconds=FLOAT, stall_seconds=FLOAT),
+    report=optional(sinks=st.lists(COMPONENT, min_size=1, max_size=2)),
 )
 
 
@@ -124,6 +126,7 @@ def test_any_document_comes_back_as_it_was(document: Document) -> None:
         (StopSpec, pb.StopSpec),
         (PublishSpec, pb.PublishSpec),
         (RetrySpec, pb.RetrySpec),
+        (ReportSpec, pb.ReportSpec),
     ],
 )
 def test_the_protos_have_the_fields_of_the_spec(cls: type[Any], message: Any) -> None:

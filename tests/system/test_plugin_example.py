@@ -19,6 +19,7 @@ from dbp.launching import launch_environment
 from dbp.registry import GROUPS
 from tests.cli.setups import Server
 from tests.deadline import DEADLINE
+from tests.train.fit_setups import numbers_of
 
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
 DBP = [sys.executable, "-m", "dbp"]
@@ -27,12 +28,14 @@ KINDS = {
     "losses": "log_cosh",
     "optimizers": "signum",
     "readers": "waves",
+    "sinks": "epoch_table",
 }
 
 CONTRACTS = """
+import os
 import numpy as np
 from dbp.registry import component_class
-from dbp.testing import check_layer, check_loss, check_optimizer
+from dbp.testing import check_layer, check_loss, check_optimizer, check_sink
 
 layer = component_class("layers", "softsign_gain")
 for shape in [(5,), (2, 3), (1,)]:
@@ -41,6 +44,7 @@ loss = component_class("losses", "log_cosh")
 for shape in [(4,), (2, 2), (1,), ()]:
     check_loss(loss(), shape)
 check_optimizer(component_class("optimizers", "signum")(momentum=0.5))
+check_sink(component_class("sinks", "epoch_table")(path=os.devnull))
 
 reader = component_class("readers", "waves")(samples=30)
 data = reader.open()
@@ -190,6 +194,66 @@ def test_a_service_refuses_kinds_that_its_workers_lack(installed: Path, tmp_path
         assert f"{path}: the service finds '{kind}' of package dbp-example, but" in done.stderr
     assert "pip install dbp-example" in done.stderr
     assert "restart the service with --pass-env PYTHONPATH" in done.stderr
+
+
+def with_sink(folder: Path, table: Path) -> Path:
+    """The example's job, short, with its sink."""
+    job = folder / "job.toml"
+    text = (EXAMPLE / "job.toml").read_text().replace("epochs = 80", "epochs = 3")
+    sink = f"{{ kind = 'epoch_table', path = '{table}' }}"
+    job.write_text(f"{text}\n[report]\nsinks = [{sink}, 'log']\n")
+    return job
+
+
+def test_a_sink_of_a_spec_gets_the_epochs_on_rank_0(installed: Path, tmp_path: Path) -> None:
+    job, table = with_sink(tmp_path, tmp_path / "table.csv"), tmp_path / "table.csv"
+    plain = tmp_path / "plain.toml"
+    plain.write_text(job.read_text().partition("[report]")[0])
+    for file in (job, plain):
+        done = run(
+            *DBP, "train", str(file), "-n", "2", "--run", str(tmp_path / file.stem), "--quiet",
+            folder=installed,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        if file == job:
+            events = [json.loads(x) for x in done.stderr.splitlines() if x.startswith("{")]
+
+    rows = [line.split(",")[:2] for line in table.read_text().splitlines()]
+    assert rows == [["12", "1"], ["24", "2"], ["36", "3"]]
+    names = [event["event"] for event in events]
+    assert names == ["start", "epoch", "epoch", "epoch", "evaluation", "end"]
+    assert events[-1]["status"] == "succeeded"
+    one, other = (numbers_of(tmp_path / n / "parameters.safetensors") for n in ("job", "plain"))
+    assert one == other
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_service_runs_the_sinks_that_its_operator_allows(
+    installed: Path, tmp_path: Path, *, allowed: bool
+) -> None:
+    job, table = with_sink(tmp_path, tmp_path / "table.csv"), tmp_path / "table.csv"
+    options = ["--allow-sink", "epoch_table"] if allowed else []
+    server = Server(
+        tmp_path / "state", "--pass-env", "PYTHONPATH", *options,
+        variables={"PYTHONPATH": str(installed)},
+    )  # fmt: skip
+
+    with server:
+        done = run(
+            *DBP, "submit", str(job), "--watch", "--service", server.address, folder=installed
+        )
+
+    if allowed:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(table.read_text().splitlines()) == 3
+    else:
+        assert done.returncode == 2
+        assert (
+            "report.sinks[0]: the service does not allow the sink 'epoch_table'" in done.stderr
+        )
+        assert "restart the service with --allow-sink epoch_table" in done.stderr
+        assert "report.sinks[1]" not in done.stderr
+        assert not table.exists()
 
 
 OPENING = """

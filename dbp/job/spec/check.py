@@ -24,7 +24,7 @@ from dbp.option_types import Field, fields_of, union_arms
 
 T = TypeVar("T")
 
-MAX_ITEMS = {"layers": MAX_LAYERS, "metrics": 20}
+MAX_ITEMS = {"layers": MAX_LAYERS, "metrics": 20, "sinks": 20}
 
 
 def check(

@@ -20,7 +20,7 @@ from dbp.job.spec.contracts import (
     OptimizerContract,
 )
 from dbp.job.spec.fields import INVALID, at, plain_problem, read_fields, shown
-from dbp.job.spec.job_spec import Component, DataSpec, Holdout, JobSpec, ModelSpec
+from dbp.job.spec.job_spec import Component, DataSpec, Holdout, JobSpec, ModelSpec, ReportSpec
 from dbp.option_types import Field, field_types, fields_of, union_arms
 from dbp.plugin_faults import fault_text, is_plugin
 from dbp.registry import Group, component_class, kinds
@@ -199,6 +199,7 @@ class Components:
     train: object | None
     validation: object | None
     test: object | None
+    sinks: tuple[object, ...] = ()
 
 
 # Readers of data in memory by the path of their field ("data.train"); no kind names them.
@@ -223,6 +224,7 @@ def build_components(
 
     data = cast("DataSpec | None", spec.data)  # a draft has None where it cannot be read
     model = cast("ModelSpec | None", spec.model)
+    report = cast("ReportSpec | None", spec.report)
     loss: LossContract | None = None
     if model:
         loss = build("losses", model.loss, "model.loss")
@@ -234,6 +236,10 @@ def build_components(
         train=build("readers", data.train, "data.train") if data else None,
         validation=build("readers", data.validation, "data.validation") if data else None,
         test=build("readers", data.test, "data.test") if data else None,
+        sinks=tuple(
+            build("sinks", sink, f"report.sinks[{index}]")
+            for index, sink in enumerate(report.sinks or () if report else ())
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from dbp.json_value import JsonObject, JsonValue
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.
 LENGTH: Final = ("epochs", "steps", "max_seconds", "schedule_steps")
-FREE: Final = ("name", "checkpoint", "publish", "retry", "visibility")
+FREE: Final = ("name", "checkpoint", "publish", "retry", "report", "visibility")
 MAX_DIFFERENCES: Final = 5
 
 _ABSENT: Final = object()

@@ -256,6 +256,18 @@ class PublishSpec:
 
 
 @dataclass(frozen=True)
+class ReportSpec:
+    """Where the events of a run go, beside its folder, its log and the service."""
+
+    sinks: tuple[Component, ...] | None = option(
+        None,
+        doc="sinks, which receive the events of the run, each in a thread of its own; a "
+        "service refuses sinks of plug-ins that it does not allow",
+        group="sinks",
+    )
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """One training job, complete: the same spec and seed give the same parameters."""
 
@@ -275,6 +287,7 @@ class JobSpec:
         RetrySpec(),
         doc="how often, and after which pause, a service launches a failed job again",
     )
+    report: ReportSpec = option(ReportSpec(), doc="where the events of the run go")
     visibility: Literal["private", "shared"] = option(
         "private",
         doc="private: only the owner and admins of a service see the job; shared: its viewers "

@@ -44,6 +44,8 @@ def _components(resolved: ResolvedSpec) -> Iterator[tuple[Group, object, str]]:
     yield from _with_nested("readers", resolved.train_reader, "data.train")
     yield from _with_nested("readers", resolved.validation_reader, "data.validation")
     yield from _with_nested("readers", resolved.test_reader, "data.test")
+    for index, sink in enumerate(resolved.sinks):
+        yield from _with_nested("sinks", sink, f"report.sinks[{index}]")
 
 
 def _with_nested(

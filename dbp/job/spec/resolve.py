@@ -62,6 +62,7 @@ class ResolvedSpec:
     train_reader: object
     validation_reader: object | None
     test_reader: object | None
+    sinks: tuple[object, ...]
 
 
 def resolve(
@@ -116,6 +117,9 @@ def _resolved(spec: JobSpec, built: Components, readers: Readers) -> ResolvedSpe
         optimizer=_described("optimizers", optimizer),
         checkpoint=_timed(spec.checkpoint, DEFAULT_CHECKPOINT_SECONDS),
         publish=_timed(spec.publish, DEFAULT_PUBLISH_SECONDS),
+        report=dataclasses.replace(
+            spec.report, sinks=tuple(_described("sinks", sink) for sink in built.sinks) or None
+        ),
     )
     document = document_of(full)
     return ResolvedSpec(
@@ -131,6 +135,7 @@ def _resolved(spec: JobSpec, built: Components, readers: Readers) -> ResolvedSpe
         train_reader=train,
         validation_reader=built.validation,
         test_reader=built.test,
+        sinks=built.sinks,
     )
 
 

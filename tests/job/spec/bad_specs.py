@@ -115,6 +115,8 @@ def _of_component(group: Group, kind: str) -> Iterator[Case]:
                 path = "model.layers[0].weight_initializer"
             case "readers":
                 document["data"]["train"], path = component, "data.train"
+            case "sinks":
+                document["report"], path = {"sinks": [component]}, "report.sinks[0]"
         yield Case(f"{kind}.{name}={value!r:.30}", f"{path}.{name}", document)
 
 

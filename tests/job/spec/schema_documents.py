@@ -53,6 +53,8 @@ def with_component(group: str, table: Any) -> Document:
             document["optimizer"]["learning_rate"] = table
         case "readers":
             document["data"]["train"] = table
+        case "sinks":
+            document["report"] = {"sinks": [table]}
     return document
 
 
@@ -69,6 +71,7 @@ def full() -> Document:
         "checkpoint": {"every_steps": 5, "keep_best": True},
         "publish": {"every_seconds": 0.5, "best": False},
         "retry": {"attempts": 0, "backoff_seconds": 0},
+        "report": {"sinks": ["log", {"kind": "log", "progress_too": True}]},
         "visibility": "shared",
     }  # fmt: skip
 

@@ -39,6 +39,7 @@ def resolved(**changed: Any) -> dict[str, Any]:
         {"checkpoint__every_steps": 7},
         {"retry__attempts": 7},
         {"publish__keep": 1},
+        {"report__sinks": ["log"]},
         {"data__test": {"kind": "digits"}},
         {"data__train": {"kind": "teacher", "samples": 30, "inputs": 64}},
     ],

@@ -71,6 +71,38 @@ def test_the_document_names_every_default(document: Document) -> None:
     assert resolved.document == document_of(resolved.spec)
 
 
+def test_sinks_are_resolved_as_other_components_are(document: Document) -> None:
+    assert resolve(document).document["report"] == {}
+    document["report"] = {"sinks": ["log"]}
+
+    found = resolve(document)
+
+    assert found.document["report"] == {"sinks": [{"kind": "log", "progress_too": False}]}
+    assert len(found.sinks) == 1
+
+
+@pytest.mark.parametrize(
+    ("report", "path", "message"),
+    [
+        ({"sinks": ["lgo"]}, "report.sinks[0].kind", "unknown 'lgo', did you mean 'log'"),
+        ({"sinks": [{"kind": "log", "too": 1}]}, "report.sinks[0].too", "unknown field"),
+        ({"sinks": ["os:system"]}, "report.sinks[0].kind", "unknown 'os:system'"),
+        ({"sinks": []}, "report.sinks", "must hold 1 to 20 sinks, got 0"),
+        ({"sink": ["log"]}, "report.sink", "did you mean 'sinks'"),
+    ],
+)
+def test_sinks_that_are_not_installed_are_refused(
+    document: Document, report: Any, path: str, message: str
+) -> None:
+    document["report"] = report
+
+    with pytest.raises(InvalidSpec) as raised:
+        resolve(document)
+
+    assert [v.path for v in raised.value.violations] == [path]
+    assert message in raised.value.violations[0].message
+
+
 def test_publishing_by_steps_is_not_by_seconds_too(document: Document) -> None:
     document["publish"] = {"every_steps": 50}
 
