@@ -180,7 +180,11 @@ def test_the_python_example(folder: Path, environment: dict[str, str], service: 
     )
 
     assert "(128, 64)" in output
-    assert output.splitlines()[-1] == "SUCCEEDED"
+    *_, state, losses = output.splitlines()
+    assert state == "SUCCEEDED"
+    step, mean, greatest = map(float, losses.split())
+    assert step > 0
+    assert mean < greatest
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node and npm")
