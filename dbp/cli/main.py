@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "token": ("token", "token", "Make, list and revoke tokens of a service."),
     "submit": ("jobs", "submit", "Submit a job to a service."),
     "jobs": ("jobs", "jobs", "List the jobs of a service."),
+    "top": ("top", "top", "Show the jobs of a service in a live table."),
     "show": ("jobs", "show", "Show the state of a job."),
     "watch": ("jobs", "watch", "Follow a job until it has ended."),
     "logs": ("jobs", "logs", "Print a job's log."),

@@ -69,7 +69,7 @@ def plot(
         from dbp.plot.picture import picture_form
 
         picture_form(file)
-    sources = [run_source(run) for run in dict.fromkeys(runs)]
+    sources = [run_source(run) for run in runs]
     found = make_plot(sources, metrics or ("loss",), axis, log=log)
     if file is not None:
         _write(file, found)

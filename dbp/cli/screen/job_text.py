@@ -17,9 +17,14 @@ def job_row(job: Job) -> tuple[str, ...]:
     step = f"{job.progress.step:,}/{job.progress.total_steps:,}" if job.progress else "-"
     version = str(job.latest_parameters.version) if job.latest_parameters else "-"
     created = time_text(job.create_time)
+    state, workers = job.state.value, str(job.workers)
+    return (job.id, state, workers, step, version, created, job_note(job))
+
+
+def job_note(job: Job) -> str:
+    """Return its conditions, else why it waits, else how it ended; "" if nothing is to say."""
     note = ", ".join(condition_word(condition.kind) for condition in job.conditions)
-    note = note or job.waiting_reason or job_ending_word(job)
-    return (job.id, job.state.value, str(job.workers), step, version, created, note)
+    return note or job.waiting_reason or job_ending_word(job)
 
 
 def _live_lines(job: Job) -> list[str]:
