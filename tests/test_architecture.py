@@ -188,6 +188,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "bench.torch_peer": ({"worker"}, {"torch"}),
     "bench.jax_peer": ({"worker"}, {"jax"}),
     "plot": ({"errors", "printable", "text_table"}, {"numpy"}),
+    "plot.job_source": ({"client", "errors"}, set()),
     "plot.run_source": ({"errors", "train.report"}, set()),
     "plot.terminal": ({"errors", "printable", "text_table"}, {"plotext"}),
     "plot.curve_picture": ({"printable"}, {"matplotlib"}),

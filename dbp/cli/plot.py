@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dbp.cli.screen.output import can_draw, echo, echo_json, output_option, writing
+from dbp.cli.arguments.job import SOURCE
+from dbp.cli.arguments.service import connect, find_job
+from dbp.cli.arguments.source import source_of
+from dbp.cli.screen.output import (
+    can_draw,
+    echo,
+    echo_json,
+    output_option,
+    service_option,
+    writing,
+)
 from dbp.json_value import JsonValue
 
 if TYPE_CHECKING:
-    from dbp.plot.curves import Axis, Plot
+    from dbp.plot.curves import Axis, CurveSource, Plot
     from dbp.plot.terminal import Canvas
 
 AXES: Final[tuple[Axis, ...]] = ("epoch", "step", "time")
@@ -23,9 +33,7 @@ MOST_LINES: Final = 30
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN..."
-)
+@click.argument("runs", nargs=-1, required=True, type=SOURCE, metavar="RUN_OR_JOB...")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME",
     help="Plot this metric; may be repeated.  [default: loss]",
@@ -39,37 +47,39 @@ MOST_LINES: Final = 30
     "-o", "--out", "file", type=click.Path(path_type=Path), metavar="FILE",
     help="Picture to write instead: .png or .svg.",
 )  # fmt: skip
+@service_option
 @output_option
 def plot(
-    runs: tuple[Path, ...],
+    runs: tuple[str, ...],
     metrics: tuple[str, ...],
     log: bool,
     axis: Axis,
     file: Path | None,
+    service: str,
     output: str,
 ) -> None:
-    """Plot the metrics of runs over their epochs; several runs share one plot.
+    """Plot the metrics of runs and jobs over their epochs; several share one plot.
 
-    RUN is the folder of a run, which may still be training. NAME is a metric as metrics.jsonl
-    has it (validation_accuracy, learning_rate), or without its beginning: accuracy means
-    training_accuracy and validation_accuracy. The plot is as wide as the terminal, and plain
-    text in a pipe, or where NO_COLOR is set. Needs an extra: pip install 'dbp[plot]'.
+    RUN_OR_JOB is the folder of a run, or a job of the service; both may still be training. NAME
+    is a metric as metrics.jsonl has it (validation_accuracy, learning_rate), or without its
+    beginning: accuracy means training_accuracy and validation_accuracy. The plot is as wide as
+    the terminal, and plain text in a pipe, or where NO_COLOR is set. Needs an extra: pip
+    install 'dbp[plot]'.
 
     \b
     Examples:
       dbp plot runs/digits
       dbp plot runs/one runs/two --metric validation_loss --log
       dbp plot runs/digits --metric accuracy --x time
-      dbp plot runs/digits -o curve.png
+      dbp plot digits-7k2m9q runs/digits -o curve.png
     """
     from dbp.plot.curves import make_plot
-    from dbp.plot.run_source import run_source
 
     if file is not None:
         from dbp.plot.picture import picture_form
 
         picture_form(file)
-    sources = [run_source(run) for run in runs]
+    sources = [_source(run, service) for run in runs]
     found = make_plot(sources, metrics or ("loss",), axis, log=log)
     if file is not None:
         _write(file, found)
@@ -79,6 +89,19 @@ def plot(
         echo(f"written to {file}")
     else:
         _print_plot(found)
+
+
+def _source(text: str, service: str) -> CurveSource:
+    """Return the figures of a run folder here, else of a job of the service."""
+    named = source_of(text)
+    if named.path is not None:
+        from dbp.plot.run_source import run_source
+
+        return run_source(named.path)
+    from dbp.plot.job_source import job_source
+
+    with named.asking(), connect(service) as client:
+        return job_source(find_job(client, named.text))
 
 
 def _write(file: Path, plot: Plot) -> None:

@@ -87,10 +87,10 @@ def metrics_of(source: CurveSource) -> list[str]:
 def _named(source: CurveSource, metric: str) -> list[str]:
     """Return the full names that a name stands for in a source; raises InvalidInput."""
     names = metrics_of(source)
-    if metric in names:
-        return [metric]
     if found := [prefix + metric for prefix in PREFIXES if prefix + metric in names]:
         return found
+    if metric in names:
+        return [metric]
     short = [name.removeprefix("training_").removeprefix("validation_") for name in names]
     known = list(dict.fromkeys([*short, *names]))
     raise InvalidInput(

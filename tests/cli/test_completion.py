@@ -68,7 +68,7 @@ def completed(*words: str, service: str = "127.0.0.1:1", cwd: Path | None = None
         ["retry"], ["delete"], ["params"], ["params", "show"],
         ["params", "diff"], ["params", "versions"], ["params", "labels"], ["params", "label"],
         ["params", "pin"], ["params", "unpin"], ["params", "publish"], ["predict"],
-        ["evaluate"], ["export"], ["verify"],
+        ["evaluate"], ["export"], ["verify"], ["plot"],
     ],
     ids=" ".join,
 )  # fmt: skip

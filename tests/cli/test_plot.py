@@ -163,7 +163,7 @@ def test_a_picture_needs_no_plotext_and_a_terminal_no_matplotlib(
 
 def test_a_mistake_is_refused_with_what_would_be_right(folder: Path, tmp_path: Path) -> None:
     for arguments, message in (
-        ([folder / "on"], "on: no such folder, did you mean 'one'"),
+        ([folder / "on"], "on: no such file or folder, did you mean 'one'"),
         ([folder], "contains no run .*; it holds folders of runs: one, two"),
         ([folder / "one" / "metrics.jsonl"], "is a file; name the folder of a run"),
         (
@@ -178,3 +178,21 @@ def test_a_mistake_is_refused_with_what_would_be_right(folder: Path, tmp_path: P
             plotted(*arguments)
     assert run("plot", str(folder)).returncode == 2
     assert run("plot").returncode == 2
+
+
+def test_a_job_is_plotted_from_the_history_of_the_service(service: str, ended: str) -> None:
+    found = json.loads(output("plot", ended, "--output", "json", service=service))
+
+    names = {curve["metric"]: curve for curve in found["curves"]}
+    assert names.keys() == {"training_loss", "validation_loss"}
+    losses = names["validation_loss"]
+    assert losses["run"] == ended
+    assert losses["x"] == sorted(losses["x"])
+    assert losses["y"][-1] < losses["y"][0]
+
+
+def test_an_unknown_job_is_refused(service: str) -> None:
+    done = run("plot", "nothing-here", service=service)
+
+    assert done.returncode == 4
+    assert "nothing-here: no file or folder here, and no job of that name" in done.stderr
