@@ -1,8 +1,8 @@
 """Queue of reports until the service acknowledges them. No network code.
 
 All reports stay until they are acknowledged, and are sent again after a broken stream. Where
-too many wait, neighbouring progress reports are merged: the figures of the newer one then cover
-the steps of both. The service applies each sequence number once.
+too many wait, a report takes the steps of the one before it, which is dropped: its figures then
+cover both. The service applies each sequence number once.
 """
 
 from __future__ import annotations
@@ -80,7 +80,15 @@ class Outbox:
                 del self._entries[number]
         kept = [number for number, entry in self._entries.items() if not entry.droppable]
         if len(kept) > MAX_KEPT:
-            del self._entries[kept[0]]
+            self._drop(kept[0])
+
+    def _drop(self, number: int) -> None:
+        """Drop a report; the next one takes its steps, if they follow."""
+        numbers = list(self._entries)
+        later = numbers[numbers.index(number) + 1 :][:1]
+        older = self._entries.pop(number)
+        if later and (merged := _merged(older, self._entries[later[0]])) is not None:
+            self._entries[later[0]] = merged
 
     def _merge(self) -> None:
         """Merge progress reports in pairs if there are too many."""
@@ -91,13 +99,13 @@ class Outbox:
         at = 0
         while at + 1 < len(entries):
             (number, older), (later, newer) = entries[at : at + 2]
-            merged = _merged(older, newer)
+            merged = _merged(older, newer) if older.droppable else None
             if merged is not None:
                 del self._entries[number]
                 self._entries[later] = merged
             at += 1 if merged is None else 2
-        if len(self._entries) == len(entries):  # no two of them are neighbours
-            del self._entries[numbers[0]]
+        if len(self._entries) == len(entries):  # roll-backs are between all of them
+            self._drop(numbers[0])
 
     def _notify(self) -> None:
         self._changed.set()
@@ -105,12 +113,10 @@ class Outbox:
 
 
 def _merged(older: _Entry, newer: _Entry) -> _Entry | None:
-    """Return the newer report with the steps of both; None unless both are progress reports
-    and the steps of the newer one follow those of the older one.
+    """Return the newer report with the steps of both; None unless both have steps, and those of
+    the newer one follow.
     """
-    if not (older.droppable and newer.droppable):
-        return None
-    if not newer.report.progress.HasField("window"):
+    if not all(entry.report.progress.HasField("window") for entry in (older, newer)):
         return None
     before = window_from_proto(older.report.progress.window)
     after = window_from_proto(newer.report.progress.window)
@@ -119,4 +125,4 @@ def _merged(older: _Entry, newer: _Entry) -> _Entry | None:
     report = pb.AttachRequest()
     report.CopyFrom(newer.report)
     report.progress.window.CopyFrom(window_to_proto(before.joined(after)))
-    return _Entry(report, droppable=True)
+    return _Entry(report, newer.droppable)

@@ -150,3 +150,29 @@ async def test_progress_before_and_after_a_roll_back_or_an_epoch_is_not_merged()
         steps = report.progress.step - report.progress.window.first_step + 1
         assert steps == report.progress.window.counted
     assert len([report for report in found if report.sequence % 2]) <= MAX_PROGRESS
+
+
+def follow(found: list[pb.AttachRequest]) -> bool:
+    """Whether the reports cover every step from the first one on, once."""
+    firsts = [report.progress.window.first_step for report in found]
+    return firsts == [1, *(report.progress.step + 1 for report in found[:-1])]
+
+
+async def test_too_much_progress_between_ends_of_epochs_loses_no_step() -> None:
+    outbox = Outbox()
+    for number in range(1, 3 * MAX_PROGRESS):
+        outbox.add(with_window(number), droppable=number % 2 == 1)
+
+    assert follow(await reports(outbox))
+
+
+async def test_ends_of_epochs_that_are_dropped_leave_their_steps_to_the_next_one() -> None:
+    outbox = Outbox()
+    for number in range(1, MAX_KEPT + 100):
+        outbox.add(with_window(number), droppable=False)
+
+    found = await reports(outbox)
+    assert len(found) <= MAX_KEPT + 1
+    assert follow(found)
+    assert not outbox.acknowledge(found[0].sequence - 1)
+    assert outbox.acknowledge(found[0].sequence)
