@@ -135,9 +135,9 @@ class Trainer:
         """Write a checkpoint of the state after this step. Collective."""
         if self._recovery.has(step, best=best):
             return
-        metadata = self._announcer.metadata_at(step)
-        position = self.state.position(self._seconds())
-        self._recovery.save(step, position, self.state.vectors(), metadata, best=best)
+        at, metadata = self.state.position(self._seconds()), self._announcer.metadata_at(step)
+        self._recovery.save(step, at, self.state.vectors(), metadata, best=best)
+        self._announcer.window.save(step)
         self._announcer.disk_full = self._recovery.disk_full
 
     def _seconds(self) -> float:
@@ -164,8 +164,7 @@ class Trainer:
                     self._roll_back(text)
                     continue
                 self._warn(text)
-            outcome = self._after(step, result, samples=stop - start)
-            if outcome is not None:
+            if (outcome := self._after(step, result, samples=stop - start)) is not None:
                 return outcome
         return self._end("succeeded", reason, self.state.step)
 
@@ -193,11 +192,12 @@ class Trainer:
                 return self._end("succeeded", reason, step)
         if stops or Command.CHECKPOINT in result.agreed:
             self._save(step)
+        # Only rank 0 decides when a report is due. A later run begins after the step.
+        if self.communicator.rank == 0 and (stops or (due and not ends_epoch)):
+            self._announcer.report(step, result, skipped=self.state.skipped)
         if stops:
             return self._end("stopped", "stop_requested", step)
-        if self.communicator.rank == 0:  # only rank 0 decides when a report is due
-            if due and not ends_epoch:
-                self._announcer.report(step, result, skipped=self.state.skipped)
+        if self.communicator.rank == 0:
             self._announcer.publish(step, self.state.served)
         return None
 

@@ -119,6 +119,20 @@ def test_a_stopped_run_resumes_at_the_same_step(
     assert metrics_dropped(outcome) == metrics_dropped(undisturbed[0])
 
 
+@pytest.mark.parametrize("step", [1, 5, 7])
+def test_a_stopped_run_has_reported_all_its_steps(tmp_path: Path, step: int) -> None:
+    recorders = Recorder(), Recorder()
+
+    train(1, tmp_path, control=AskAt(step, Command.STOP), sink=recorders[0])
+    train(1, tmp_path, control=AskAt(2, Command.STOP), resume=True, sink=recorders[1])
+
+    steps: list[int] = []
+    for report in (report for recorder in recorders for report in recorder.reports):
+        if report.window is not None:
+            steps += range(report.window.first_step, report.step + 1)
+    assert steps == [*range(1, step + 3)]
+
+
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     tmp_path: Path, undisturbed: tuple[RunOutcome, Array], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,7 +59,7 @@ class Announcer:
         self.disk_full = ""  # why no checkpoints can be written; in every report
         self._rollbacks = self._rolled_back_to = 0
         self._steps_done = 0  # by earlier processes
-        self._window = LossWindow()
+        self.window = LossWindow()
 
     def start(
         self,
@@ -98,7 +98,7 @@ class Announcer:
 
     def count(self, step: int, result: StepResult, samples: int) -> bool:
         """Count a step of ``samples`` samples; return whether a report is due."""
-        self._window.add(step, result)
+        self.window.add(step, result)
         return self.meter.count(samples)
 
     def report(
@@ -126,7 +126,7 @@ class Announcer:
                 rollbacks=self._rollbacks,
                 rolled_back_to=self._rolled_back_to,
                 disk_full=self.disk_full,
-                window=self._window.take(self._rollbacks),
+                window=self.window.take(self._rollbacks),
                 evaluation=evaluation,
             )
         )
@@ -156,7 +156,7 @@ class Announcer:
         self._measured = {at: found for at, found in self._measured.items() if at <= step}
         self._rollbacks, self._rolled_back_to = rollbacks, step
         self.meter.undo(undone - step)
-        self._window.clear()
+        self.window.roll_back(step)
         self._sink.rolled_back(step)
 
     def _passes(self, step: int) -> bool:

@@ -22,6 +22,7 @@ class LossWindow:
         self._counted = 0
         self._sum = 0.0
         self._least, self._greatest = math.inf, -math.inf
+        self._saved: tuple[int, int, int, float, float, float] | None = None
 
     def add(self, step: int, result: StepResult) -> None:
         """Add the loss of a step, if it is finite."""
@@ -33,6 +34,20 @@ class LossWindow:
             self._sum += loss
             self._least = min(self._least, loss)
             self._greatest = max(self._greatest, loss)
+
+    def save(self, step: int) -> None:
+        """Note the figures up to ``step``, to which a later roll-back may return."""
+        self._saved = (
+            step, self._first, self._counted, self._sum, self._least, self._greatest
+        )  # fmt: skip
+
+    def roll_back(self, step: int) -> None:
+        """Forget the steps after ``step``; all, if it is not the one of the last ``save``."""
+        saved = self._saved
+        self.clear()
+        if saved is not None and saved[0] == step:
+            _, self._first, self._counted, self._sum, self._least, self._greatest = saved
+            self._saved = saved
 
     def take(self, rollbacks: int) -> StepWindow | None:
         """Return the window of all steps, and forget them; None if there are none."""

@@ -41,11 +41,37 @@ def test_steps_that_were_skipped_are_in_the_window_but_in_no_figure() -> None:
     assert StepWindow(0, 1, 2.0, 2.0, 2.0).joined(found) == StepWindow(0, 1, 2.0, 2.0, 2.0)
 
 
-def test_a_roll_back_clears_the_window() -> None:
+def test_a_roll_back_keeps_the_steps_up_to_the_checkpoint() -> None:
+    window = LossWindow()
+    window.add(5, result(1.0))
+    window.save(5)
+    for _ in range(2):
+        window.add(6, result(9.0))
+        window.roll_back(5)
+
+    window.add(6, result(3.0))
+    assert window.take(2) == StepWindow(5, 2, 2.0, 1.0, 3.0, 2)
+
+
+def test_a_roll_back_to_a_step_that_was_reported_keeps_none() -> None:
     window = LossWindow()
     window.add(5, result(9.0))
+    window.save(5)
+    window.take(0)
+    window.add(6, result(9.0))
 
-    window.clear()
+    window.roll_back(5)
+
+    window.add(6, result(1.0))
+    assert window.take(1) == StepWindow(6, 1, 1.0, 1.0, 1.0, 1)
+
+
+def test_a_roll_back_to_another_checkpoint_clears_the_window() -> None:
+    window = LossWindow()
+    window.add(5, result(9.0))
+    window.save(5)
+
+    window.roll_back(3)
 
     window.add(4, result(1.0))
     assert window.take(1) == StepWindow(4, 1, 1.0, 1.0, 1.0, 1)
