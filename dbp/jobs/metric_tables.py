@@ -147,7 +147,7 @@ class MetricTables:
 
     def _cut(self, series: int, first: int) -> None:
         """Remove the points of a series from this step on; one that covers earlier steps too
-        keeps its figures, and ends before.
+        keeps its figures, as of the earlier steps alone, and ends before.
         """
         key = (series, first)
         self._connection.execute(
@@ -160,16 +160,23 @@ class MetricTables:
             "DELETE FROM points WHERE series = ?1 AND step >= ?2 AND first_step >= ?2", key
         )
         self._connection.execute(
-            "UPDATE points SET step = ?2 - 1, retaken = 1 WHERE series = ?1 AND step >= ?2", key
+            "UPDATE points SET step = ?2 - 1, retaken = 1, "
+            "counted = min(counted, ?2 - first_step) WHERE series = ?1 AND step >= ?2",
+            key,
         )
 
     def _insert(self, series: int, kind: SeriesKind, point: MetricPoint) -> None:
         if kind is SeriesKind.EPOCHS:  # steps that are taken again have been cut
-            replaced = self._connection.execute(
-                "SELECT level FROM points WHERE series = ? AND step = ?", (series, point.step)
+            present = self._connection.execute(
+                "SELECT level, step, first_step FROM points WHERE series = ?1 AND step >= ?2 "
+                "AND first_step <= ?2",
+                (series, point.step),
             ).fetchone()
-            if replaced is not None:  # the end of an epoch is reported again
-                self._add_to_level(series, replaced[0], -1)
+            if present is not None:  # the end of an epoch is reported again
+                level, step, first = present
+                if step != first:
+                    return  # it is merged with others already
+                self._add_to_level(series, level, -1)
         if self._put(series, 0, point) > KEPT[kind]:
             self._thin(series, kind)
 

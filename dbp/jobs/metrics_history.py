@@ -2,7 +2,8 @@
 
 A report waits in memory until a batch is written, and is acknowledged to its run after that: a
 service that is killed in between is sent it again. While the file cannot be written, reports
-wait and are merged where they are too many; training and the ends of jobs do not wait.
+wait and are merged where they are too many. Training does not wait, nor do the ends of jobs for
+more than two seconds.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final, final
 
-from dbp.errors import DbpError
+from dbp.errors import DbpError, Unavailable
 from dbp.job.metric_series import PointColumns, SeriesName
 from dbp.job.state import EventKind, ProgressReport
 from dbp.jobs.config import Clock
 from dbp.jobs.metric_query import PointRange, read_points, series_of
 from dbp.jobs.metric_tables import MetricTables, NumberedReport
+from dbp.jobs.report_queue import MAX_WAITING, add_all, bounded
 from dbp.jobs.watch_items import Change
 from dbp.storage.metrics_file import MetricsFile
 
 # Between two batches: at most so much is written again after a kill, and synced so often.
 BATCH_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
-# Reports of all jobs that wait while the file cannot be written; the oldest are dropped.
-MAX_WAITING: Final = 50_000
+# The outcome of a run waits so long for the reports before it: the file may not answer.
+OUTCOME_SECONDS: Final = 2.0
 
 log = logging.getLogger("dbp.jobs")
 
@@ -48,8 +50,11 @@ class _Batch:
 
     def before(self, later: _Batch) -> _Batch:
         """Return the batch of this one and of a later one."""
-        reports = [*self.reports, *later.reports][-MAX_WAITING:]
-        return _Batch(reports, [*self.forgotten, *later.forgotten], self.stored | later.stored)
+        return _Batch(
+            bounded([*self.reports, *later.reports]),
+            [*self.forgotten, *later.forgotten],
+            self.stored | later.stored,
+        )
 
 
 @final
@@ -64,12 +69,16 @@ class MetricsHistory:
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._refused = ""
+        self._closed = False
+        self._hurried: set[asyncio.Task[None]] = set()
 
     def add(self, job_id: str, attempt: int, sequence: int, progress: ProgressReport) -> None:
-        """Add a report to the next batch; returns immediately.
+        """Add a report to the next batch; returns immediately. Unavailable after ``close``.
 
         Steps that cannot be those of the report are left out, with a warning in the log.
         """
+        if self._closed:  # its run sends it to the next service
+            raise Unavailable("the service is shutting down; try again later")
         window = progress.window
         if window is not None and not window.is_valid(progress.step):
             log.warning(
@@ -81,6 +90,8 @@ class MetricsHistory:
         if progress.window is not None or progress.epoch_end:
             report = NumberedReport(job_id, attempt, sequence, progress)
             self._waiting.reports.append(report)
+            if len(self._waiting.reports) > MAX_WAITING:  # a batch takes too long
+                self._waiting.reports = bounded(self._waiting.reports)
             self._begin()
 
     def when_stored(self, who: object, stored: Callable[[], None]) -> None:
@@ -116,13 +127,24 @@ class MetricsHistory:
                     await self._write(batch)
             except BaseException as error:
                 self._waiting = batch.before(self._waiting)
-                if not isinstance(error, DbpError):
+                self._begin()
+                if not isinstance(error, Exception):
                     raise
                 self._note_failure(error)
                 return
             self._refused = ""
         for stored in batch.stored.values():
             stored()
+
+    async def hurry(self) -> None:
+        """Write all that waits now; return when it is durable, but after OUTCOME_SECONDS at the
+        latest: the file may be on a disk that does not answer.
+        """
+        if self._waiting or self._turn.locked():
+            writing = asyncio.create_task(self.flush(), name="metrics history")
+            self._hurried.add(writing)
+            writing.add_done_callback(self._hurried.discard)
+            await asyncio.wait([writing], timeout=OUTCOME_SECONDS)
 
     async def copy_to(self, path: Path) -> None:
         """Write one state of the history to a new file, for a backup; a failure is logged."""
@@ -167,14 +189,16 @@ class MetricsHistory:
 
     async def close(self) -> None:
         """Write all that waits, and close the file."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
+        await asyncio.gather(*self._hurried)
         self.file.close()
 
     def _begin(self) -> None:
-        if self._task is None or self._task.done():
+        if not self._closed and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._write_batches(), name="metrics history")
 
     async def _write_batches(self) -> None:
@@ -188,16 +212,17 @@ class MetricsHistory:
             return  # there is no history to forget
         await self.file.write(partial(_apply, batch))
 
-    def _note_failure(self, error: DbpError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         """Log a failure once, until a batch is written or another failure comes."""
-        if str(error) != self._refused:
-            log.warning("the metrics history is not written: %s", error)
-        self._refused = str(error)
+        text = str(error) or type(error).__name__
+        if text != self._refused:
+            unforeseen = None if isinstance(error, DbpError) else error
+            log.warning("the metrics history is not written: %s", text, exc_info=unforeseen)
+        self._refused = text
 
 
 def _apply(batch: _Batch, connection: sqlite3.Connection) -> None:
+    add_all(connection, batch.reports)
     tables = MetricTables(connection)
-    for report in batch.reports:
-        tables.add(report)
     for job_id in dict.fromkeys(batch.forgotten):
         tables.forget(job_id)

@@ -48,9 +48,9 @@ class RunReports:
 
     async def outcome(self, job_id: str, attempt: int, outcome: RunOutcome) -> None:
         """Store the outcome that the run reported; durable on return, as are the reports
-        before it.
+        before it unless the metrics history cannot be written.
         """
-        await self.history.flush()
+        await self.history.hurry()
 
         async def store() -> None:
             job = await self._table.get(job_id, attempt)

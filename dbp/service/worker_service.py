@@ -109,7 +109,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                         acknowledge()
                     else:
                         self._manager.history.when_stored(connection, acknowledge)
-            await self._manager.history.flush()  # acknowledges the last ones
+            await self._manager.history.hurry()  # acknowledges the last ones
             answers.put_nowait(None)
         except Exception as error:  # raised again by the stream's own task
             answers.put_nowait(error)

@@ -136,7 +136,12 @@ class MetricsFile:
                 raise DiskFull(f"{self.path}: the disk is full; nothing was changed") from error
             if code not in _DAMAGE:
                 raise Unavailable(f"{self.path}: {error}; nothing was changed") from error
-            self._set_aside()
+            try:
+                self._set_aside()
+            except OSError as failed:
+                raise Unavailable(
+                    f"{self.path}: damaged, and not moved aside: {failed.strerror}"
+                ) from failed
             raise DataLoss(
                 f"{self.path}: damaged: the metrics before now are lost: {error}"
             ) from error
@@ -166,9 +171,10 @@ class MetricsFile:
 
     def _set_aside(self) -> None:
         """Close the damaged file and move it and its log aside."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
         for path in (log_of(self.path), self.path):
             with contextlib.suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{path.name}.damaged"))
@@ -218,14 +224,14 @@ def open_metrics(path: Path) -> sqlite3.Connection:
 def copy_metrics(path: Path, target: Path) -> None:
     """Copy a file of the metrics history that no process has open, if there is one.
 
-    A damaged one is left out, with a warning. OSError.
+    A damaged one, or one that a newer dbp has written, is left out, with a warning. OSError.
     """
     if not path.exists():
         return
     try:
         with contextlib.closing(open_metrics(path)) as connection:
             copy_database(connection, target)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, Conflict) as error:
         target.unlink(missing_ok=True)
         log.warning("%s: not in the backup: %s", path, error)
 

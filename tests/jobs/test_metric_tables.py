@@ -128,6 +128,7 @@ def test_a_point_that_covers_earlier_steps_too_ends_before_those_taken_again(
     assert [(point.first_step, point.step, point.retaken) for point in found] == [
         (1, 5, True), (6, 12, True)
     ]  # fmt: skip
+    assert [point.counted for point in found] == [5, 7]
 
 
 def test_reports_of_an_earlier_attempt_come_too_late(tables: MetricTables) -> None:
@@ -144,6 +145,22 @@ def test_an_epoch_that_is_reported_again_keeps_one_point(tables: MetricTables) -
 
     assert [p.last for p in tables.points("a", "validation_loss", EPOCHS)] == [0.125]
     assert spans(tables) == [(1, 4)]
+
+
+def test_an_epoch_that_is_merged_and_reported_again_is_left(
+    tables: MetricTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KEPT, EPOCHS, 4)
+    for number in range(1, 6):
+        tables.add(report(number, 4 * number - 3, 4 * number, epoch_end=True))
+    assert spans(tables, "validation_loss", EPOCHS)[0] == (4, 8)
+    closed = ProgressReport(4, 9, 1, 0.5, {"validation_loss": 0.125}, 1.0, None, 5.0, True)
+
+    tables.add(NumberedReport("a", 2, 1, closed))
+    tables.add(report(2, 5, 8, attempt=2))
+
+    assert spans(tables, "validation_loss", EPOCHS) == [(4, 4)]
+    assert spans(tables) == [(1, 4), (5, 8)]
 
 
 def test_losses_that_are_no_numbers_stay_out_of_the_figures(tables: MetricTables) -> None:

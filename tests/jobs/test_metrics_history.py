@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from dbp.errors import DiskFull
+from dbp.errors import DiskFull, Unavailable
 from dbp.job.metric_series import SeriesKind, SeriesName
 from dbp.job.state import ProgressReport, RunOutcome
 from dbp.job.step_window import StepWindow
+from dbp.jobs import metrics_history
 from dbp.jobs.metric_query import PointRange
 from dbp.jobs.metric_tables import MetricTables
 from dbp.jobs.metrics_history import BATCH_SECONDS, RETRY_SECONDS, MetricsHistory
@@ -147,6 +149,68 @@ async def test_an_outcome_does_not_wait_for_a_history_that_cannot_be_written(
 
         assert await plane.store.outcome(job_id, 1) == SUCCEEDED
         monkeypatch.undo()
+
+
+async def test_an_outcome_does_not_wait_for_a_file_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_history, "OUTCOME_SECONDS", 0.05)
+    answers, add = threading.Event(), MetricTables.add
+
+    def stuck(self: MetricTables, entry: Any) -> bool:
+        answers.wait(60.0)
+        return add(self, entry)
+
+    async with control_plane(tmp_path / "s") as plane:
+        job_id = await running(plane)
+        monkeypatch.setattr(MetricTables, "add", stuck)
+        try:
+            await plane.manager.reports.progress(job_id, 1, report(1, 1), 1)
+            begin = time.monotonic()
+            await plane.manager.reports.outcome(job_id, 1, SUCCEEDED)
+            assert time.monotonic() - begin < 30.0
+            assert await plane.store.outcome(job_id, 1) == SUCCEEDED
+        finally:
+            answers.set()
+        await plane.manager.history.flush()
+
+        assert await steps(plane.manager.history, job_id) == [1]
+
+
+@pytest.mark.parametrize("error", [DiskFull("the disk is full"), RuntimeError("unforeseen")])
+async def test_a_batch_that_an_outcome_could_not_write_is_written_later(
+    history: MetricsHistory, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    done = Acknowledged()
+    with monkeypatch.context() as patch:
+        patch.setattr(history.file, "write", lambda _: refused(error))
+        history.add("a", 1, 1, report(1, 1))
+        history.when_stored(WHO, done.at(1))
+        await history.flush()  # before the task of the batches has begun
+        await settle()
+    assert done == []
+
+    await clock.advance(RETRY_SECONDS)
+    await settle()
+
+    assert done == [1]
+    assert await steps(history, "a") == [1]
+    await history.close()
+
+
+async def refused(error: Exception) -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    raise error
+
+
+async def test_a_report_after_the_close_is_refused_and_sent_to_the_next_service(
+    history: MetricsHistory,
+) -> None:
+    await history.close()
+
+    with pytest.raises(Unavailable, match="shutting down"):
+        history.add("a", 1, 1, report(1, 1))
 
 
 async def test_reports_sent_again_after_a_restart_change_nothing(tmp_path: Path) -> None:

@@ -119,6 +119,30 @@ def test_no_file_or_a_damaged_one_is_not_copied(path: Path) -> None:
     assert not copy.exists()
 
 
+def test_the_file_of_a_newer_dbp_is_not_copied(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(open_metrics(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {METRICS_SCHEMA + 1}")
+
+    copy_metrics(path, path.with_name("copy"))
+
+    assert not path.with_name("copy").exists()
+    assert "not in the backup" in caplog.text
+
+
+async def test_a_damaged_file_that_cannot_be_moved_is_an_error_of_the_service(
+    path: Path,
+) -> None:
+    path.write_bytes(b"x" * 5_000)
+    path.with_name("metrics.sqlite.damaged").mkdir()
+
+    file = MetricsFile(path)
+    with pytest.raises(Unavailable, match="damaged, and not moved aside: Is a directory"):
+        await file.write(insert)
+    file.close()
+
+
 async def test_a_closed_file_takes_no_calls(path: Path) -> None:
     file = MetricsFile(path)
     file.close()
