@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dbp.parallel.communicator import SoloCommunicator
+from dbp.train.report import timing
 from dbp.train.report.sink import Command
 from dbp.train.state.checkpoint import CheckpointStore
 from dbp.train.state.recovery import CheckpointState
@@ -277,3 +278,20 @@ def test_windows_of_reports_cover_each_step_once_and_again_after_a_roll_back(
         last = step
     assert {window.rollbacks for _, window in windows} == {0, 1}
     assert last == found.outcomes[0].step
+
+
+def test_steps_before_a_checkpoint_that_were_not_reported_yet_are_reported_after_a_roll_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "REPORT_SECONDS", 1e9)  # at ends of epochs only
+    spec = spec_of(0.04)
+    spec["checkpoint"] = {"every_steps": 1}
+
+    found, _ = train(spec, tmp_path / "run", poison=lambda: Poison(33))
+
+    assert found.rollbacks == [32]
+    steps: list[int] = []
+    for report in found.reports:
+        if report.window is not None:
+            steps += range(report.window.first_step, report.step + 1)
+    assert steps == [*range(1, found.outcomes[0].step + 1)]
