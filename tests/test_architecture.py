@@ -204,6 +204,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 # Sub-package -> its allowed imports from the rest of its own package.
 WITHIN: dict[str, set[str]] = {
     "cli.arguments": set(),
+    "cli.compare": {"cli.arguments", "cli.screen"},
     "cli.doctor": {"cli.screen"},
     "cli.metrics": {"cli.arguments", "cli.screen"},
     "cli.mpirun": set(),

@@ -61,6 +61,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "predict": ("predict.command", "predict", "Apply trained parameters to inputs."),
     "evaluate": ("predict.command", "evaluate", "Measure trained parameters on a data set."),
     "plot": ("plot", "plot", "Plot the metrics of runs and jobs, here or as a picture."),
+    "compare": ("compare.command", "compare", "Show how runs and jobs differ."),
     "export": ("export", "export", "Write a trained model for other programs."),
     "verify": ("verify", "verify", "Verify the bits of a run, or a job's versions."),
     "spec": ("spec", "spec", "Validate a job file, show its defaults or its schema."),

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dbp.cli.arguments.job import SOURCE
-from dbp.cli.arguments.service import connect, find_job
-from dbp.cli.arguments.source import source_of
 from dbp.cli.screen.output import (
     can_draw,
     echo,
@@ -24,7 +22,7 @@ from dbp.cli.screen.output import (
 from dbp.json_value import JsonValue
 
 if TYPE_CHECKING:
-    from dbp.plot.curves import Axis, CurveSource, Plot
+    from dbp.plot.curves import Axis, Plot
     from dbp.plot.terminal import Canvas
 
 AXES: Final[tuple[Axis, ...]] = ("epoch", "step", "time")
@@ -73,13 +71,14 @@ def plot(
       dbp plot runs/digits --metric accuracy --x time
       dbp plot digits-7k2m9q runs/digits -o curve.png
     """
+    from dbp.cli.arguments.figures import read_figures
     from dbp.plot.curves import make_plot
 
     if file is not None:
         from dbp.plot.picture import picture_form
 
         picture_form(file)
-    sources = [_source(run, service) for run in runs]
+    sources = [figures.curves for figures in read_figures(runs, service)]
     found = make_plot(sources, metrics or ("loss",), axis, log=log)
     if file is not None:
         _write(file, found)
@@ -89,19 +88,6 @@ def plot(
         echo(f"written to {file}")
     else:
         _print_plot(found)
-
-
-def _source(text: str, service: str) -> CurveSource:
-    """Return the figures of a run folder here, else of a job of the service."""
-    named = source_of(text)
-    if named.path is not None:
-        from dbp.plot.run_source import run_source
-
-        return run_source(named.path)
-    from dbp.plot.job_source import job_source
-
-    with named.asking(), connect(service) as client:
-        return job_source(find_job(client, named.text))
 
 
 def _write(file: Path, plot: Plot) -> None:

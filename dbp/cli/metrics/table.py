@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from dbp.cli.screen.output import time_text
+from dbp.cli.screen.output import number_text, time_text
 from dbp.client.metrics import JobMetrics, MetricSeries
 from dbp.text_table import aligned
 
@@ -14,8 +13,6 @@ from dbp.text_table import aligned
 _Column: TypeAlias = tuple[str, MetricSeries, Callable[[int], str]]
 
 RETAKEN: Final = "*"
-# From here on, digits after the decimal point say nothing.
-_WHOLE: Final = 1_000.0
 
 
 def tables(history: JobMetrics) -> list[str]:
@@ -31,13 +28,6 @@ def tables(history: JobMetrics) -> list[str]:
 def is_retaken(history: JobMetrics) -> bool:
     """Return whether a point of a job has steps that were taken again."""
     return any(bool(series.retaken.any()) for series in history.values())
-
-
-def number_text(value: float) -> str:
-    """Return a number with four digits, or all before its decimal point."""
-    if math.isfinite(value) and abs(value) >= _WHOLE and abs(value) < 1e15:
-        return f"{value:,.0f}"
-    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _lines(

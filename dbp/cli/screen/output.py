@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dbp.job.state import Job, LabelMove, ProgressReport, Version
 
 T = TypeVar("T")
+
+# From here on, digits after the decimal point say nothing.
+WHOLE: Final = 1_000.0
 
 service_option = click.option(
     "--service",
@@ -58,6 +61,13 @@ def json_text(content: JsonValue) -> str:
     """Return a JSON value on a line, safe for terminals; NaN and infinity become null."""
     text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
     return json_escaped(text)
+
+
+def number_text(value: float) -> str:
+    """Return a number with four digits, or all before its decimal point."""
+    if math.isfinite(value) and abs(value) >= WHOLE and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _finite(value: JsonValue) -> JsonValue:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from dbp.errors import InvalidSpec
-from dbp.job.spec.fields import at, shown
-from dbp.job.spec.resolve import resolve
+from dbp.job.spec.differences import leaves, with_defaults
+from dbp.job.spec.fields import shown
 from dbp.json_value import JsonObject, JsonValue
 
 # Fields that may change in a resume: the length, and those that do not affect the parameters.
@@ -27,10 +25,8 @@ def differences(written: JsonObject, found: JsonObject, *, data: bool) -> tuple[
     retries and the test set are ignored. ``data``: compare the readers of the training and
     validation set as well; else ``train.data_identity`` compares their content.
     """
-    with contextlib.suppress(InvalidSpec):  # of a newer dbp: compare it as it is
-        written = resolve(written).document
-    before = dict(_leaves(_what_counts(written, data=data), ""))
-    after = dict(_leaves(_what_counts(found, data=data), ""))
+    before = dict(leaves(_what_counts(with_defaults(written), data=data)))
+    after = dict(leaves(_what_counts(found, data=data)))
     lines = [
         f"{path}: {_value(after, path)}; the checkpoint was written with {_value(before, path)}"
         for path in dict.fromkeys([*after, *before])
@@ -62,18 +58,6 @@ def _without(value: JsonValue, names: Collection[str]) -> JsonValue:
     if not isinstance(value, Mapping):
         return value
     return {name: item for name, item in value.items() if name not in names}
-
-
-def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
-    """Yield every single value in a document, by its path."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, at(path, key))
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
-    else:
-        yield path, list(value) if isinstance(value, tuple) else value
 
 
 def _value(leaves: JsonObject, path: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dbp.cli.metrics.rows import csv_text, parquet_bytes, records
-from dbp.cli.metrics.table import number_text, tables
+from dbp.cli.metrics.table import tables
 from dbp.client.metrics import JobMetrics, MetricSeries
 from dbp.errors import MissingDependency
 
@@ -51,17 +51,6 @@ def test_metrics_of_steps_share_rows_and_those_of_epochs_have_a_table() -> None:
 def test_without_points_there_is_no_table() -> None:
     assert tables(history()) == []
     assert tables(history(series("loss", [], [], first_step=np.array([], np.int64)))) == []
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.12345678, "0.1235"), (999.96, "1000"), (12_345.6, "12,346"), (-1e6, "-1,000,000"),
-        (1e20, "1e+20"), (0.0, "0"), (math.nan, "-"), (math.inf, "inf"),
-    ],
-)  # fmt: skip
-def test_a_number_is_short(value: float, text: str) -> None:
-    assert number_text(value) == text
 
 
 def test_numbers_that_are_not_finite_are_in_csv_as_nan_and_inf() -> None:

@@ -15,6 +15,7 @@ from dbp.cli.screen.output import (
     echo_json,
     figures_text,
     job_content,
+    number_text,
     table,
     time_text,
     writing,
@@ -155,3 +156,14 @@ def test_json_output_escapes_control_characters(capsys: pytest.CaptureFixture[st
     line = capsys.readouterr().out
     assert not faults(line, "\n")
     assert json.loads(line) == {"host": text}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.12345678, "0.1235"), (999.96, "1000"), (12_345.6, "12,346"), (-1e6, "-1,000,000"),
+        (1e20, "1e+20"), (0.0, "0"), (math.nan, "-"), (math.inf, "inf"),
+    ],
+)  # fmt: skip
+def test_a_number_is_short(value: float, text: str) -> None:
+    assert number_text(value) == text

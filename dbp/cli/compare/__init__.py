@@ -1,0 +1,1 @@
+"""`dbp compare`: the differences of runs and jobs."""
