@@ -235,8 +235,8 @@ MAY_START_PROCESSES = (
 MAY_USE_SQLITE = (
     "storage/", "jobs/ended_jobs.py", "jobs/event_table.py", "jobs/job_rows.py",
     "jobs/metric_query.py", "jobs/metric_tables.py", "jobs/metrics_history.py",
-    "jobs/record_mirror.py", "jobs/recovery.py", "jobs/report_queue.py", "jobs/salvage.py", "jobs/store.py",
-    "versions/tables.py",
+    "jobs/record_mirror.py", "jobs/recovery.py", "jobs/report_queue.py", "jobs/salvage.py",
+    "jobs/store.py", "versions/tables.py",
 )  # fmt: skip
 
 GENERATED = ("inference", "v1")
