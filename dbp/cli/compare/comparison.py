@@ -36,7 +36,7 @@ class ComparedCurves:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between several runs and jobs.
+    """The differences between several runs and jobs.
 
     Attributes:
         names: Of the runs and jobs.
