@@ -40,9 +40,9 @@ _TYPES: Final = {
 class Prediction:
     """Outputs of one parameter version for the inputs, row by row.
 
-    ``outputs``: (n, *output_shape), probabilities of classes, or values. ``classes``: (n,)
-    integers, None if the model gives values. ``labels``: (n,) texts, None if the classes have
-    no names.
+    ``outputs``: (n, *output_shape), probabilities of classes (scores if the loss is a hinge),
+    or values. ``classes``: (n,) integers, None if the model gives values. ``labels``: (n,)
+    texts, None if the classes have no names.
     """
 
     version: int

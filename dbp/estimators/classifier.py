@@ -46,17 +46,16 @@ class DBPClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         )  # fmt: skip
 
     def _check_model(self, X: Array) -> None:
-        model, count = self.model_, len(self.classes_)
-        if model.predict(X[:1]).dtype.kind != "i":
+        found, count = self.model_.class_count, len(self.classes_)
+        if found is None:
             raise InvalidArgument(
                 "spec: model.loss gives values; DBPClassifier needs one of classes, such as "
                 "'softmax_cross_entropy'"
             )
-        outputs = model.probabilities(X[:1]).shape[1]
-        if max(outputs, 2) != count:
+        if found != count:
             raise InvalidArgument(
-                f"spec: model.layers gives {max(outputs, 2)} classes, y has {count}; set the "
-                "units of the last layer"
+                f"spec: model.layers gives {found} classes, y has {count}; set the units of "
+                "the last layer"
             )
 
     def predict(self, X: npt.ArrayLike) -> Array:
@@ -66,7 +65,10 @@ class DBPClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return found
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
-        """Return the probability of each class, (n, classes), in the order of ``classes_``."""
+        """Return the probability of each class, (n, classes), in the order of ``classes_``.
+
+        Raises InvalidInput for a ``spec`` whose loss gives scores, such as ``hinge``.
+        """
         outputs = self._model().probabilities(self._checked(X, reset=False))
         if outputs.shape[1] == 1:  # of a spec: the probability of the second class alone
             return np.hstack([1 - outputs, outputs])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class Hinge(Loss):
     max(0, 1 - y_t + y_c) (Weston and Watkins 1999): the mean over samples is that of
     ``torch.nn.MultiMarginLoss`` times the number of classes, by which PyTorch divides.
     """
+
+    gives_probabilities: ClassVar[bool] = False
 
     def target_kind(self) -> str:
         return "class"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from dbp.nn.classes import class_count, classes_of
 from dbp.nn.layer import Array, Range, Shape, Workspace
@@ -15,7 +16,13 @@ class Loss(ABC):
 
     Sums keep uneven and empty shards exact: the step divides by the global weight once, after
     the exchange.
+
+    Attributes:
+        gives_probabilities: Whether ``activate`` gives the probabilities of classes, where
+            targets are classes; else it gives scores.
     """
+
+    gives_probabilities: ClassVar[bool] = True
 
     @abstractmethod
     def target_kind(self) -> str:
@@ -107,4 +114,4 @@ class Loss(ABC):
 
     @abstractmethod
     def activate(self, prediction: Array) -> Array:
-        """Convert outputs for users: logits to probabilities; values unchanged."""
+        """Convert outputs for users: logits to probabilities; values and scores unchanged."""

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dbp
-from dbp.errors import InvalidArgument, InvalidSpec
+from dbp.errors import InvalidArgument, InvalidInput, InvalidSpec
 from dbp.estimators.settings import document_of
 
 RNG = np.random.default_rng(5)
@@ -207,6 +207,14 @@ def test_a_spec_with_one_output_gives_the_probabilities_of_both_classes() -> Non
     assert chances.shape == (240, 2)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
     assert (fitted.classes_[chances.argmax(axis=1)] == fitted.predict(X)).all()
+
+
+def test_a_spec_of_a_hinge_loss_predicts_classes_and_no_probabilities() -> None:
+    fitted = dbp.DBPClassifier(spec=spec_of("hinge", 3)).fit(X, Y)
+
+    assert set(fitted.predict(X)) <= set(Y)
+    with pytest.raises(InvalidInput, match="gives scores, no probabilities"):
+        fitted.predict_proba(X)
 
 
 def test_a_spec_may_take_images() -> None:

@@ -132,6 +132,17 @@ def test_whole_numbers_are_values_for_a_loss_of_values() -> None:
         model.probabilities(X)
 
 
+def test_scores_are_not_called_probabilities() -> None:
+    document = spec(epochs=1)
+    document["model"]["loss"] = "hinge"
+
+    model = dbp.fit(document, X, Y)
+
+    assert set(model.predict(X)) <= {0, 1, 2}
+    with pytest.raises(InvalidInput, match="gives scores, no probabilities"):
+        model.probabilities(X)
+
+
 def test_weights_count(tmp_path: Path) -> None:
     weights = np.where(Y == 0, 0.0, 1.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +20,12 @@ from dbp.data.target_kind import reader_of_kind
 from dbp.errors import InvalidData, InvalidInput
 from dbp.job.spec.job_spec import Holdout
 from dbp.job.spec.resolve import ResolvedSpec
+from dbp.json_value import JsonObject
+from dbp.registry import component_class, kinds
 from dbp.storage.atomic_file import write_file
 from dbp.train.check.inspection import naming
 from dbp.train.faults.finite import check_outputs
-from dbp.train.model.answers import model_answers, no_classes
+from dbp.train.model.answers import model_answers, no_classes, no_probabilities
 from dbp.train.model.trained_model import TrainedModel
 from dbp.train.run_spec import RunSpec, run_spec
 
@@ -40,6 +43,20 @@ def answers(model: TrainedModel, inputs: InputRows, *, proba: bool) -> Array:
         return model_answers(model, inputs.rows, proba=proba)
     except InvalidData as error:
         raise inputs.located(error) from error
+
+
+def check_probabilities(spec: JsonObject) -> None:
+    """Raise InvalidInput if the loss of a job's spec gives scores, no probabilities.
+
+    A loss that is not installed here is not checked: its service knows what it gives.
+    """
+    model = spec.get("model")
+    loss = model.get("loss") if isinstance(model, Mapping) else None
+    kind = loss.get("kind") if isinstance(loss, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds("losses"):
+        return
+    if not component_class("losses", kind).gives_probabilities:
+        raise InvalidInput(no_probabilities())
 
 
 def given_answers(prediction: Prediction, inputs: InputRows, *, proba: bool) -> Array:

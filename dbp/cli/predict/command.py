@@ -222,7 +222,7 @@ def _of_job(
     proba: bool,
     chosen: VersionName,
 ) -> Array:
-    from dbp.cli.predict.answers import given_answers
+    from dbp.cli.predict.answers import check_probabilities, given_answers
     from dbp.cli.predict.rows import read_rows
     from dbp.column_names import POSITIONAL, columns_of
 
@@ -231,6 +231,8 @@ def _of_job(
     version, label = chosen.number, chosen.label
     with connect(service) as client:
         job = find_job(client, source)
+        if proba:
+            check_probabilities(job.get().spec)
         columns = POSITIONAL
         if any(file.is_table for file in files):
             columns = columns_of(job.metadata(version=version, label=label), source)

@@ -18,13 +18,15 @@ def model_answers(model: TrainedModel, rows: Array, *, proba: bool = False) -> A
     """Return classes (by name if they have names), or values for regression.
 
     ``proba``: the probabilities of all classes instead. ``rows``: (n, *input_shape), unscaled.
-    Raises InvalidInput if the model has no classes, InvalidData for inputs that do not fit, and
-    for inputs and outputs that are not finite.
+    Raises InvalidInput if the model has no probabilities, InvalidData for inputs that do not
+    fit, and for inputs and outputs that are not finite.
     """
     loss = model.model.loss
     is_class = loss.target_kind() == "class"
     if proba and not is_class:
         raise InvalidInput(no_classes())
+    if proba and not loss.gives_probabilities:
+        raise InvalidInput(no_probabilities())
     scores = model.predict(rows)
     outputs = model.activate(scores)
     if proba or not is_class:
@@ -37,3 +39,12 @@ def model_answers(model: TrainedModel, rows: Array, *, proba: bool = False) -> A
 def no_classes() -> str:
     """Return the message on probabilities of a model of values."""
     return f"{either('--proba', 'probabilities')}: the model gives values, no classes"
+
+
+def no_probabilities() -> str:
+    """Return the message on probabilities of a model that gives scores of classes."""
+    option = either("--proba", "probabilities")
+    return (
+        f"{option}: the model gives scores, no probabilities, since its loss learns none; "
+        "train it with softmax_cross_entropy for these"
+    )

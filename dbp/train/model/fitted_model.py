@@ -67,6 +67,13 @@ class FittedModel:
         """The metadata of the parameter file: model, scaling, step, ..."""
         return dict(self._trained.metadata)
 
+    @property
+    def class_count(self) -> int | None:
+        """Number of classes; None for a model of values."""
+        model = self._trained.model
+        is_class = model.loss.target_kind() == "class"
+        return model.loss.class_count(model.output_shape) if is_class else None
+
     def predict(self, inputs: npt.ArrayLike) -> Array:
         """Return the class of each row, by name if it has one; for regression the values.
 
@@ -81,7 +88,8 @@ class FittedModel:
     def probabilities(self, inputs: npt.ArrayLike) -> Array:
         """Return the probabilities of all classes, (n, classes).
 
-        Raises InvalidInput for a model of values, InvalidData as ``predict``.
+        Raises InvalidInput for a model of values and for one of scores, such as those of the
+        loss ``hinge``; InvalidData as ``predict``.
         """
         return model_answers(self._trained, numbers("inputs", inputs), proba=True)
 

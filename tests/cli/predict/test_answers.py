@@ -12,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dbp.cli.predict.answers import answers, data_set, given_answers, write_answers
+from dbp.cli.predict.answers import (
+    answers,
+    check_probabilities,
+    data_set,
+    given_answers,
+    write_answers,
+)
 from dbp.cli.predict.files import InputFile
 from dbp.cli.predict.rows import FileRows, InputRows
 from dbp.client.inference import Prediction
-from dbp.errors import InvalidData
+from dbp.errors import InvalidData, InvalidInput
 from dbp.job.snapshot import encode_header, manifest_of
 from dbp.job.spec.resolve import resolve
 from dbp.train.model.trained_model import TrainedModel
@@ -47,6 +53,22 @@ def saved_model(
     header = encode_header(manifest_of({"0.weight": (4, 4), "0.bias": (4,)}, "F32", strings))
     data = np.diag([weight] * 4).astype(np.float32).tobytes() + bytes(16)
     return TrainedModel.from_bytes(header + data, "here")
+
+
+def test_scores_of_a_hinge_are_no_probabilities() -> None:
+    rows = here(np.eye(4, dtype=np.float32))
+
+    assert answers(saved_model(loss="hinge"), rows, proba=False)[:2].tolist() == ["cat", "dog"]
+    with pytest.raises(InvalidInput, match="the model gives scores"):
+        answers(saved_model(loss="hinge"), rows, proba=True)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error", "unheard_of"])
+def test_the_loss_of_a_job_decides_about_its_probabilities(loss: str) -> None:
+    check_probabilities({"model": {"loss": {"kind": loss}}})
+
+    with pytest.raises(InvalidInput, match="gives scores, no probabilities"):
+        check_probabilities({"model": {"loss": {"kind": "hinge"}}})
 
 
 def test_a_class_that_has_no_name_is_reported_by_its_number() -> None:
