@@ -98,31 +98,6 @@ class MetricTables:
         """Return the ids of the jobs that have a history."""
         return [job for (job,) in self._connection.execute("SELECT job FROM progress")]
 
-    def names(self, job_id: str) -> list[tuple[str, SeriesKind]]:
-        """Return the metrics of a job, in the order in which they came."""
-        rows = self._connection.execute(
-            "SELECT name, kind FROM series WHERE job = ? ORDER BY id", (job_id,)
-        )
-        return [(name, SeriesKind(kind)) for name, kind in rows]
-
-    def points(
-        self,
-        job_id: str,
-        name: str,
-        kind: SeriesKind,
-        *,
-        first_step: int = 0,
-        last_step: int = LAST_STEP,
-    ) -> list[MetricPoint]:
-        """Return the points of a metric with steps in the range, in order."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM points "  # noqa: S608 (fixed words)
-            "WHERE series = (SELECT id FROM series WHERE job = ? AND name = ? AND kind = ?) "
-            "AND step >= ? AND first_step <= ? ORDER BY step",
-            (job_id, name, kind, first_step, last_step),
-        )
-        return [_point(row) for row in rows]
-
     # Inside
 
     def _rewind(

@@ -20,6 +20,7 @@ from dbp.jobs.metric_points import MetricPoint, merged
 from dbp.jobs.metric_query import PointRange, read_points, series_of
 from dbp.jobs.metric_tables import MetricTables, NumberedReport
 from dbp.storage.metrics_file import open_metrics
+from tests.jobs.stored_points import as_points, stored_points
 
 LOSS = SeriesName("a", "loss", SeriesKind.STEPS)
 EVERY = PointRange(points=10_000)
@@ -53,11 +54,6 @@ def record(
     connection.execute("COMMIT")
 
 
-def as_points(columns: PointColumns) -> list[MetricPoint]:
-    fields = [getattr(columns, field.name) for field in dataclasses.fields(PointColumns)]
-    return [MetricPoint(*row) for row in zip(*fields, strict=True)]
-
-
 def read(connection: sqlite3.Connection, wanted: PointRange = EVERY) -> list[MetricPoint]:
     return as_points(read_points(connection, LOSS, wanted))
 
@@ -71,9 +67,7 @@ def test_columns_are_the_fields_of_a_point() -> None:
 def test_points_that_fit_are_returned_as_they_are(connection: sqlite3.Connection) -> None:
     record(connection, [3.0, 2.0, 1.0])
 
-    assert read(connection, PointRange(points=3)) == MetricTables(connection).points(
-        "a", "loss", SeriesKind.STEPS
-    )
+    assert read(connection, PointRange(points=3)) == stored_points(connection, "a")
 
 
 @pytest.mark.parametrize("points", [1, 2, 7, 64, 999])

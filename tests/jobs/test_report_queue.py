@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dbp.job.metric_series import SeriesKind
 from dbp.job.state import ProgressReport
 from dbp.job.step_window import StepWindow
 from dbp.jobs import report_queue
-from dbp.jobs.metric_tables import MetricTables, NumberedReport
+from dbp.jobs.metric_tables import NumberedReport
 from dbp.jobs.report_queue import add_all, bounded
 from dbp.storage.metrics_file import open_metrics
+from tests.jobs.stored_points import stored_points
 
 
 def report(number: int, job_id: str = "a", *, epoch_end: bool = False) -> NumberedReport:
@@ -37,7 +37,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def spans(connection: sqlite3.Connection, job_id: str) -> list[tuple[int, int]]:
-    found = MetricTables(connection).points(job_id, "loss", SeriesKind.STEPS)
+    found = stored_points(connection, job_id)
     return [(point.first_step, point.step) for point in found]
 
 
@@ -66,7 +66,7 @@ def test_too_many_reports_are_merged_and_lose_no_step(
     add_all(connection, waiting)
 
     for job_id in ("a", "b"):
-        found = MetricTables(connection).points(job_id, "loss", SeriesKind.STEPS)
+        found = stored_points(connection, job_id)
         assert [p.first_step for p in found] == [1, *(p.step + 1 for p in found[:-1])]
         assert (sum(p.counted for p in found), found[-1].step) == (200, 200)
         assert (found[0].minimum, found[-1].maximum) == (1.0, 200.0)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dbp.job.metric_series import SeriesKind
 from dbp.job.step_window import StepWindow
-from dbp.jobs.metric_tables import MetricTables
 from dbp.rpc.job_convert import window_to_proto
 from dbp.rpc.spec_convert import spec_to_proto
 from dbp.storage.metrics_file import open_metrics
 from dbp.v1 import job_pb2, stream_pb2
 from dbp.v1 import worker_service_pb2 as pb
+from tests.jobs.stored_points import stored_points
 from tests.service.setups import Service, document, refused
 from tests.service.worker_calls import (
     DATA,
@@ -163,7 +162,7 @@ async def test_acknowledged_progress_is_in_the_metrics_history(
 
     assert max(answer.acknowledged for answer in answers) == 3
     with contextlib.closing(open_metrics(tmp_path / "state" / "metrics.sqlite")) as file:
-        points = MetricTables(file).points(job_id, "loss", SeriesKind.STEPS)
+        points = stored_points(file, job_id)
     assert [(p.first_step, p.step, p.mean, p.minimum, p.maximum) for p in points] == [
         (1, 5, 1.0, 0.5, 2.0), (6, 10, 1.0, 0.5, 2.0), (11, 15, 1.0, 0.5, 2.0)
     ]  # fmt: skip

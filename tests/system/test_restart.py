@@ -16,13 +16,12 @@ from dbp.client.client import Client
 from dbp.client.job import JobHandle
 from dbp.client.transport.streams import JobUpdate
 from dbp.errors import Unavailable
-from dbp.job.metric_series import SeriesKind
 from dbp.job.state import State
 from dbp.jobs.metric_points import MetricPoint
-from dbp.jobs.metric_tables import MetricTables
 from dbp.storage.metrics_file import open_metrics
 from tests.cli.setups import Server, until, write_spec
 from tests.deadline import DEADLINE
+from tests.jobs.stored_points import stored_points
 
 # Ranks are frozen while the service is killed and while it starts.
 STEPS = 1_500
@@ -161,7 +160,7 @@ def test_a_job_keeps_training_while_its_service_is_killed_twice(
 def history(server: Server, job: JobHandle) -> list[MetricPoint]:
     """The losses of a job in the metrics history of a service that has stopped."""
     with closing(open_metrics(server.state / "metrics.sqlite")) as connection:
-        return MetricTables(connection).points(job.id, "loss", SeriesKind.STEPS)
+        return stored_points(connection, job.id)
 
 
 def covered(points: list[MetricPoint]) -> list[int]:
