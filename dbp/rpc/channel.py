@@ -46,6 +46,7 @@ _RETRY: Final[JsonObject] = {
                 {"service": "dbp.v1.JobService", "method": "CreateJob"},
                 {"service": "dbp.v1.JobService", "method": "GetJob"},
                 {"service": "dbp.v1.JobService", "method": "ListJobs"},
+                {"service": "dbp.v1.JobService", "method": "QueryMetrics"},
                 {"service": "dbp.v1.JobService", "method": "CancelJob"},
                 {"service": "dbp.v1.JobService", "method": "PauseJob"},
                 {"service": "dbp.v1.JobService", "method": "ResumeJob"},
