@@ -83,7 +83,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "estimators": (
         {"errors", "job.spec", "train.fit", "train.model.fitted_model"}, {"numpy"},
     ),
-    "estimators.library": ({"errors"}, {"sklearn"}),
+    "estimators.scikit_learn": ({"errors"}, {"sklearn"}),
     "storage": ({"errors", "json_value", "quantities"}, set()),
     "access": ({"errors", "json_value", "quantities", "storage"}, {"platformdirs"}),
     "launch": (

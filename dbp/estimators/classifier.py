@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidArgument
 from dbp.estimators.estimator import Estimator
-from dbp.estimators.library import ClassifierMixin, check_classification_targets
+from dbp.estimators.scikit_learn import ClassifierMixin, check_classification_targets
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.errors import InvalidArgument, InvalidSpec
-from dbp.estimators.library import (
+from dbp.estimators.scikit_learn import (
     BaseEstimator,
     ConvergenceWarning,
     check_is_fitted,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dbp.errors import InvalidArgument
 from dbp.estimators.estimator import Estimator
-from dbp.estimators.library import MultiOutputMixin, RegressorMixin
+from dbp.estimators.scikit_learn import MultiOutputMixin, RegressorMixin
 
 Array = npt.NDArray[Any]
 

@@ -65,7 +65,7 @@ CREATE TABLE progress (
 ) WITHOUT ROWID;
 """
 
-# What comes with each later schema, by the version it leads to.
+# SQL that raises the schema by one, by the version it leads to.
 _CHANGES: Final[dict[int, str]] = {1: _TABLES}
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
